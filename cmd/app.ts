@@ -1,0 +1,628 @@
+/**
+ * The words that a person types: each verb, its options and its help. What a verb does is loaded
+ * when it is used.
+ *
+ * @module
+ */
+import {
+  type ApplicationText,
+  ArgumentScannerError,
+  buildApplication,
+  buildCommand,
+  buildRouteMap,
+  type Command,
+  type CommandContext,
+  formatMessageForArgumentScannerError,
+  help,
+  numberParser,
+  run as runStricli,
+  type StricliProcess,
+  text_en,
+} from "@stricli/core";
+import { AppjailError, exitFailure, exitUsage, wordsOf } from "../core/errors.ts";
+import { parseSignal } from "../core/names.ts";
+import { align } from "../core/table.ts";
+import { complain, type World, writeOut } from "./client.ts";
+import type { CopyFlags } from "./copy.ts";
+import type { DaemonFlags } from "./daemon.ts";
+import type { DecryptWords, EncryptFlags, PasswdFlags } from "./encrypt.ts";
+import type { LogsFlags } from "./logs.ts";
+import type { ProfilesFlags } from "./profiles.ts";
+import type { KillFlags, ProgramsFlags, PsFlags } from "./programs.ts";
+import type { ShellFlags } from "./shell.ts";
+import type { StatusFlags } from "./status.ts";
+import type { StopFlags } from "./stop.ts";
+import type { UnlockFlags } from "./unlock.ts";
+
+/** What run has, for its help; it is not stricli that parses it. */
+interface RunWords {
+  readonly profile?: string;
+  readonly detach?: boolean;
+  readonly cwd?: string;
+  readonly env?: string;
+  readonly envFile?: string;
+  readonly tty?: boolean;
+  readonly noTty?: boolean;
+  readonly verbose?: boolean;
+  readonly passphraseFd?: string;
+  readonly socket?: string;
+}
+
+interface Context extends CommandContext {
+  readonly process: StricliProcess;
+  readonly world: World;
+}
+
+/** What a verb is, once it is loaded. */
+type Verb<FLAGS, ARGS extends readonly unknown[]> = (
+  flags: FLAGS,
+  world: World,
+  ...args: ARGS
+) => Promise<number>;
+
+/** A verb as stricli wants it: what it throws is told in our voice, and its status is the exit's. */
+function lazily<FLAGS, ARGS extends readonly unknown[]>(load: () => Promise<Verb<FLAGS, ARGS>>) {
+  return () =>
+    Promise.resolve(async function (this: Context, flags: FLAGS, ...args: ARGS): Promise<void> {
+      try {
+        this.process.exitCode = await (await load())(flags, this.world, ...args);
+      } catch (error) {
+        this.process.exitCode = complain(error, this.world);
+      }
+    });
+}
+
+// --- Options that several verbs have ---------------------------------------------------------
+
+const asGiven = (text: string): string => text;
+
+function text<const P extends string>(brief: string, placeholder: P) {
+  return { kind: "parsed", parse: asGiven, brief, placeholder, optional: true } as const;
+}
+
+function toggle(brief: string) {
+  return { kind: "boolean", brief, optional: true, withNegated: false } as const;
+}
+
+const socket = text("Where the daemon listens", "PATH");
+const json = toggle("Print JSON");
+const passphraseFd = text("Read the passphrase of an encrypted home from this descriptor", "N");
+
+function profile<const O extends boolean>(brief: string, optional: O) {
+  return { brief, parse: asGiven, placeholder: "PROFILE", optional } as const;
+}
+
+const program = {
+  brief: "Its handle, such as firefox.1",
+  parse: asGiven,
+  placeholder: "PROGRAM",
+} as const;
+
+function seconds(input: string): number {
+  const number = /^[0-9]+(?:\.[0-9]+)?$/.test(input) ? numberParser(input) : NaN;
+  if (number <= 3600) return number;
+  throw new Error("it has to be 0 to 3600 seconds");
+}
+
+/** What stop and lock have in common. */
+const stopping = {
+  flags: {
+    all: toggle("All jails: yours, or as root everybody's"),
+    force: toggle("Kill at once, without asking the programs to end first"),
+    timeout: {
+      kind: "parsed",
+      parse: seconds,
+      brief: "Seconds that the programs have before they are killed",
+      placeholder: "S",
+      default: "10",
+    },
+    socket,
+  },
+  aliases: { f: "force" },
+} as const;
+
+function profiles(brief: string) {
+  return { kind: "array", parameter: profile(brief, false) } as const;
+}
+
+// --- The verbs -------------------------------------------------------------------------------
+
+const routes = {
+  run: buildCommand<RunWords, readonly string[], Context>({
+    docs: {
+      brief: "Run a program in a profile's jail",
+      customUsage: ["[-p PROFILE] [--detach] [--cwd DIR] [--env NAME=VALUE]... COMMAND [ARG...]"],
+      fullDescription:
+        `Runs COMMAND as the profile's own user, in the profile's own jail, with your standard
+input, output and error. A second program of the same profile joins the first one's jail.
+
+The profile is by default called as COMMAND is; one that does not exist is made. Everything
+after COMMAND is the program's, options too. COMMAND is looked up in the jail's PATH.
+
+The exit status is the program's: 128 and the signal's number when a signal ended it, 127 when
+it is not found, 126 when it cannot be executed; 100 when you used appjail wrongly, and 111
+when appjail failed.`,
+    },
+    parameters: {
+      // Only for the help and the completions: run parses its own words, for speed; see run.ts.
+      flags: {
+        profile: text("The profile, by default the name of COMMAND", "PROFILE"),
+        detach: toggle("Print the program's handle and return; its output goes to the log"),
+        cwd: text("The folder in the jail to start in, by default its home", "DIR"),
+        env: text("Set a variable; NAME alone takes your own value", "NAME=VALUE"),
+        envFile: text("Set the variables of a file, one a line", "FILE"),
+        tty: toggle("Give it a terminal, whatever your own streams are"),
+        noTty: toggle("Give it no terminal: pipes where yours is one"),
+        verbose: toggle("Say so when it starts in another folder than yours"),
+        passphraseFd,
+        socket,
+      },
+      aliases: {
+        p: "profile",
+        d: "detach",
+        C: "cwd",
+        e: "env",
+        t: "tty",
+        T: "noTty",
+        v: "verbose",
+      },
+    },
+    func: () => {},
+  }),
+  status: buildCommand<StatusFlags, [profile?: string], Context>({
+    docs: { brief: "Show the jails, and the programs in them" },
+    parameters: {
+      flags: { json, all: toggle("Everybody's jails; only root may see them"), socket },
+      positional: {
+        kind: "tuple",
+        parameters: [profile("Only this one", true)],
+      },
+    },
+    loader: lazily(async () => (await import("./status.ts")).status),
+  }),
+  stop: buildCommand<StopFlags, readonly string[], Context>({
+    docs: { brief: "End every program of a profile, and its jail" },
+    parameters: { ...stopping, positional: profiles("The profiles to stop") },
+    loader: lazily(async () => (await import("./stop.ts")).stop),
+  }),
+  unlock: buildCommand<UnlockFlags, [profile: string], Context>({
+    docs: {
+      brief: "Open a profile's encrypted home, and keep it open",
+      fullDescription:
+        `Asks for the passphrase, and opens the home without starting a program. It stays
+open until appjail lock, or for as long as --for says; programs start in it without asking.
+Without this, a home is opened for its first program, and locked when the last one has ended.`,
+    },
+    parameters: {
+      flags: {
+        for: text("How long it stays open without a program, such as 30m, 8h, 1d", "TIME"),
+        passphraseFd,
+        socket,
+      },
+      positional: { kind: "tuple", parameters: [profile("Whose home", false)] },
+    },
+    loader: lazily(async () => (await import("./unlock.ts")).unlock),
+  }),
+  lock: buildCommand<StopFlags, readonly string[], Context>({
+    docs: { brief: "End every program of a profile, and lock its encrypted home" },
+    parameters: { ...stopping, positional: profiles("The profiles to lock") },
+    loader: lazily(async () => (await import("./stop.ts")).lock),
+  }),
+  encrypt: buildCommand<EncryptFlags, [profile: string], Context>({
+    docs: {
+      brief: "Encrypt a profile's home",
+      fullDescription:
+        `Asks for a new passphrase, and copies the home into a new encrypted one, which then takes
+its place. Each file of the copy is compared. When it is interrupted, the home is as it was, and
+the same command goes on from there.
+
+Afterwards it asks whether the plain copy can be removed. Removing is not erasing: what was on the
+disk in the clear may still be found there.`,
+    },
+    parameters: {
+      flags: {
+        with: {
+          kind: "enum",
+          values: ["gocryptfs", "encfs"],
+          brief: "What encrypts it, by default gocryptfs",
+          optional: true,
+        },
+        keepPlain: toggle("Keep the plain copy, for root, beside the home"),
+        yes: toggle("Remove the plain copy without asking"),
+        anew: toggle("Do not go on with one that was interrupted"),
+        passphraseFd,
+        socket,
+      },
+      positional: { kind: "tuple", parameters: [profile("Whose home", false)] },
+    },
+    loader: lazily(async () => (await import("./encrypt.ts")).encrypt),
+  }),
+  decrypt: buildCommand<DecryptWords, [profile: string], Context>({
+    docs: {
+      brief: "Make a profile's encrypted home a plain one again",
+      fullDescription:
+        `Asks for the passphrase, and copies the home into a plain one, which then takes its place.
+When it is interrupted, the home is as it was, and the same command goes on from there. Afterwards
+it asks whether the encrypted copy can be removed.`,
+    },
+    parameters: {
+      flags: {
+        keepVolume: toggle("Keep the encrypted copy, for root, beside the home"),
+        yes: toggle("Remove the encrypted copy without asking"),
+        anew: toggle("Do not go on with one that was interrupted"),
+        passphraseFd,
+        socket,
+      },
+      positional: { kind: "tuple", parameters: [profile("Whose home", false)] },
+    },
+    loader: lazily(async () => (await import("./encrypt.ts")).decrypt),
+  }),
+  passwd: buildCommand<PasswdFlags, [profile: string], Context>({
+    docs: {
+      brief: "Change the passphrase of a profile's encrypted home",
+      fullDescription:
+        `Asks for the current passphrase and for a new one; with --passphrase-fd they are two lines.
+What is encrypted stays as it is, and an old copy of the home is still opened by the old one.`,
+    },
+    parameters: {
+      flags: { passphraseFd, socket },
+      positional: { kind: "tuple", parameters: [profile("Whose home", false)] },
+    },
+    loader: lazily(async () => (await import("./encrypt.ts")).passwd),
+  }),
+  shell: buildCommand<ShellFlags, [profile?: string], Context>({
+    docs: { brief: "Start a login shell in a profile's jail" },
+    parameters: {
+      flags: { socket },
+      positional: { kind: "tuple", parameters: [profile("Whose jail, by default shell's", true)] },
+    },
+    loader: lazily(async () => (await import("./shell.ts")).shell),
+  }),
+  attach: buildCommand<ProgramsFlags, [program: string], Context>({
+    docs: {
+      brief: "Take over a program's terminal, or show what it prints",
+      fullDescription: `Takes the terminal of a running program over: whoever had it is let go.
+Of a program without a terminal, it shows what is left of its output, and goes on as more comes.
+Ends with the program's status.`,
+    },
+    parameters: {
+      flags: { socket },
+      positional: { kind: "tuple", parameters: [program] },
+    },
+    loader: lazily(async () => (await import("./programs.ts")).attach),
+  }),
+  wait: buildCommand<ProgramsFlags, [program: string], Context>({
+    docs: { brief: "Wait until a program has ended, and exit with its status" },
+    parameters: { flags: { socket }, positional: { kind: "tuple", parameters: [program] } },
+    loader: lazily(async () => (await import("./programs.ts")).wait),
+  }),
+  kill: buildCommand<KillFlags, readonly string[], Context>({
+    docs: { brief: "Send a signal to programs" },
+    parameters: {
+      flags: {
+        signal: {
+          kind: "parsed",
+          parse: parseSignal,
+          brief: "Which: a name such as HUP, or a number",
+          placeholder: "SIGNAL",
+          default: "TERM",
+        },
+        socket,
+      },
+      aliases: { s: "signal" },
+      positional: { kind: "array", parameter: program },
+    },
+    loader: lazily(async () => (await import("./programs.ts")).kill),
+  }),
+  ps: buildCommand<PsFlags, [profile: string], Context>({
+    docs: { brief: "List the programs of a profile" },
+    parameters: {
+      flags: { json, socket },
+      positional: { kind: "tuple", parameters: [profile("Whose programs", false)] },
+    },
+    loader: lazily(async () => (await import("./programs.ts")).ps),
+  }),
+  logs: buildCommand<LogsFlags, [profile: string], Context>({
+    docs: { brief: "Show what detached programs have printed" },
+    parameters: {
+      flags: { follow: toggle("Go on as more comes"), socket },
+      aliases: { f: "follow" },
+      positional: { kind: "tuple", parameters: [profile("Whose programs", false)] },
+    },
+    loader: lazily(async () => (await import("./logs.ts")).logs),
+  }),
+  profiles: buildCommand<ProfilesFlags, [], Context>({
+    docs: { brief: "List your profiles" },
+    parameters: { flags: { json, socket } },
+    loader: lazily(async () => (await import("./profiles.ts")).profiles),
+  }),
+  put: buildCommand<CopyFlags, readonly string[], Context>({
+    docs: {
+      brief: "Copy files into a profile's home",
+      customUsage: ["[--force] FILE... PROFILE[:DIR]"],
+      fullDescription:
+        `Copies files, and folders with all that is in them, into the profile's home, or into the
+folder DIR of it. They belong to the profile's user there. A symbolic link is copied as one.
+
+Nothing changes until everything has arrived, and nothing is overwritten without --force.`,
+    },
+    parameters: {
+      flags: { force: toggle("Replace what is there; a folder as a whole"), socket },
+      aliases: { f: "force" },
+      positional: {
+        kind: "array",
+        parameter: { brief: "The files, and where to", parse: asGiven, placeholder: "FILE" },
+      },
+    },
+    loader: lazily(async () => (await import("./copy.ts")).put),
+  }),
+  get: buildCommand<CopyFlags, readonly string[], Context>({
+    docs: {
+      brief: "Copy files out of a profile's home",
+      customUsage: ["[--force] PROFILE:FILE... [DIR]"],
+      fullDescription:
+        `Copies files, and folders with all that is in them, from the profile's home to the folder
+DIR, by default the one that you are in. They belong to you there. A symbolic link is copied as one.
+
+Nothing changes until everything has arrived, and nothing is overwritten without --force.`,
+    },
+    parameters: {
+      flags: { force: toggle("Replace what is there; a folder as a whole"), socket },
+      aliases: { f: "force" },
+      positional: {
+        kind: "array",
+        parameter: { brief: "The files, and where to", parse: asGiven, placeholder: "FILE" },
+      },
+    },
+    loader: lazily(async () => (await import("./copy.ts")).get),
+  }),
+  daemon: buildCommand<DaemonFlags, [], Context>({
+    docs: { brief: "Start the daemon; root only" },
+    parameters: {
+      flags: {
+        bus: text("The D-Bus to be on: system, session, none, or an address", "BUS"),
+        dataRoot: text("Where the homes are, by default /data", "DIR"),
+        stateDir: text("Where the registry of uids is, by default /var/lib/appjail", "DIR"),
+        runtimeDir: text("Where the sockets are, by default /run/appjail", "DIR"),
+        uidRange: text("The uids for profiles, by default 1100-1999", "FIRST-LAST"),
+        user: text("Whom the dispatcher runs as, by default appjail", "NAME|UID"),
+        linger: text("Seconds that an empty jail stays, by default 5", "S"),
+        network: text("What network jails have: host or none", "NETWORK"),
+        config: text("The configuration, by default /etc/appjail/appjail.toml", "FILE"),
+        debug: toggle("Log more"),
+      },
+    },
+    loader: lazily(async () => (await import("./daemon.ts")).daemon),
+  }),
+  completions: buildCommand<Record<never, never>, [shell: string], Context>({
+    docs: {
+      brief: "Print the completions for a shell",
+      fullDescription: "Prints the completions for a shell. For this one bash:\n" +
+        "  source <(appjail completions bash)",
+    },
+    parameters: {
+      positional: {
+        kind: "tuple",
+        parameters: [{ brief: "bash, zsh or fish", parse: asGiven, placeholder: "SHELL" }],
+      },
+    },
+    loader: lazily(async () => {
+      const { completions } = await import("./completions.ts");
+      return (_flags: Record<never, never>, _world: World, shell: string) =>
+        Promise.resolve(completions(shell, verbs()));
+    }),
+  }),
+  help: buildCommand<Record<never, never>, [command?: string], Context>({
+    docs: { brief: "Explain a command" },
+    parameters: {
+      positional: {
+        kind: "tuple",
+        parameters: [{ brief: "Which", parse: asGiven, placeholder: "COMMAND", optional: true }],
+      },
+    },
+    func: () => {},
+  }),
+};
+
+type Flag = { readonly brief: string; readonly kind: string };
+
+/** The verbs and their options, as they are declared above. */
+function verbs(): readonly VerbWords[] {
+  return Object.entries<Command<Context>>(routes).map(([name, { brief, parameters }]) => ({
+    name,
+    brief,
+    options: Object.entries<Flag>(parameters.flags ?? {}).map(([flag, { brief, kind }]) => ({
+      long: `--${flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
+      short: Object.entries(parameters.aliases ?? {}).find(([, of]) => of === flag)?.[0],
+      brief,
+      takesValue: kind !== "boolean",
+    })),
+  }));
+}
+
+/** A verb and its options, for the completions. */
+export interface VerbWords {
+  readonly name: string;
+  readonly brief: string;
+  readonly options: readonly {
+    readonly long: string;
+    readonly short: string | undefined;
+    readonly brief: string;
+    readonly takesValue: boolean;
+  }[];
+}
+
+// --- What is said when it is used wrongly ----------------------------------------------------
+
+const topOptions = ["--help", "--version", "--socket"];
+
+/** `Cannot use X: why; did you mean "Y"?` */
+function cannotUse(
+  input: string,
+  why: string,
+  corrections: readonly string[],
+  see: string,
+): string {
+  const [first] = corrections;
+  const advice = first === undefined
+    ? `; see: appjail ${see}`
+    : `; did you mean "${first.replaceAll("`", "")}"?`;
+  return `Cannot use ${JSON.stringify(input)}: ${why}${advice}`;
+}
+
+function flagName(name: string): string {
+  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
+
+function usageText(verb: string): ApplicationText {
+  const see = `help ${verb}`;
+  return {
+    ...text_en,
+    headers: {
+      ...text_en.headers,
+      usage: "usage:",
+      flags: "options:",
+      arguments: "arguments:",
+    },
+    briefs: {
+      ...text_en.briefs,
+      argumentEscapeSequence: "What follows are arguments, whatever they look like",
+    },
+    noCommandRegisteredForInput: ({ input, corrections }) =>
+      input.startsWith("-")
+        ? cannotUse(
+          input,
+          "there is no such option",
+          topOptions.filter((one) => input.length > 3 && one.startsWith(input.slice(0, 4))),
+          "help",
+        )
+        : cannotUse(input, "there is no such command", corrections, "help"),
+    exceptionWhileParsingArguments: (thrown) => {
+      if (!(thrown instanceof ArgumentScannerError)) return wordsOf(thrown);
+      return formatMessageForArgumentScannerError(thrown, {
+        FlagNotFoundError: ({ input, corrections }) =>
+          cannotUse(
+            `--${input}`,
+            `${verb} has no such option`,
+            corrections.map((one) => `--${one}`),
+            see,
+          ),
+        AliasNotFoundError: ({ input }) =>
+          cannotUse(`-${input}`, `${verb} has no such option`, [], see),
+        ArgumentParseError: ({ externalFlagNameOrPlaceholder, input, exception }) =>
+          cannotUse(`--${externalFlagNameOrPlaceholder} ${input}`, wordsOf(exception), [], see),
+        UnsatisfiedFlagError: ({ externalFlagName }) =>
+          cannotUse(flagName(externalFlagName), "its value is missing", [], see),
+        UnexpectedFlagError: ({ externalFlagName }) =>
+          cannotUse(flagName(externalFlagName), "it was given before", [], see),
+        UnexpectedPositionalError: ({ input }) => cannotUse(input, "it is one too many", [], see),
+        UnsatisfiedPositionalError: ({ placeholder }) =>
+          `Cannot do this: ${placeholder} is missing; see: appjail ${see}`,
+      });
+    },
+    exceptionWhileLoadingCommandFunction: (thrown) => `Cannot load ${verb}: ${wordsOf(thrown)}`,
+    exceptionWhileRunningCommand: wordsOf,
+    exceptionWhileLoadingCommandContext: wordsOf,
+  };
+}
+
+function shortHelp(): string {
+  const lines = align([
+    ...verbs().map(({ name, brief }) => [`  ${name}`, brief]),
+    [],
+    ["  --socket PATH", "Where the daemon listens; else $APPJAIL_SOCKET"],
+    ["  --version, -V", "Say which version this is"],
+    ["  --help, -h", "Say this, or after a command, explain that"],
+  ]);
+  return [
+    "appjail: each application as its own user, in its own jail",
+    "",
+    "usage: appjail [--socket PATH] COMMAND ...",
+    "",
+    ...lines,
+    "",
+    "Try: appjail run id",
+    "",
+  ].join("\n");
+}
+
+// --- The whole -------------------------------------------------------------------------------
+
+/** `--socket` may stand before the verb; it is moved behind it. */
+function inOrder(args: readonly string[]): readonly string[] {
+  const [first = "", ...rest] = args;
+  if (first !== "--socket" && !first.startsWith("--socket=")) return args;
+  const [path, ...words] = first === "--socket" ? rest : [first.slice("--socket=".length), ...rest];
+  if (path === undefined) {
+    throw new AppjailError("usage", "Cannot use --socket: its value is missing; see: appjail help");
+  }
+  const [verb, ...after] = words;
+  if (verb === undefined || verb.startsWith("-") || verb === "help") return words;
+  return [verb, "--socket", path, ...after];
+}
+
+/** Does what the words say, and returns the exit status. */
+export async function runClient(args: readonly string[], world: World): Promise<number> {
+  try {
+    return await dispatch(inOrder(args), world);
+  } catch (error) {
+    return complain(error, world);
+  }
+}
+
+async function dispatch(words: readonly string[], world: World): Promise<number> {
+  const [verb, ...rest] = words;
+  switch (verb) {
+    case undefined:
+      writeOut(shortHelp(), Deno.stderr);
+      return exitUsage;
+    case "--version":
+    case "-V":
+      writeOut((await import("./version.ts")).versionLine(), Deno.stdout);
+      return 0;
+    case "--help":
+    case "-h":
+      writeOut(shortHelp(), Deno.stdout);
+      return 0;
+    case "help": {
+      const [about = "--help", ...more] = rest;
+      if (about.startsWith("-")) return await dispatch(["--help"], world);
+      return await interpret(more.length > 0 ? words : [about, "--help"], world);
+    }
+    case "run":
+      return await (await import("./run.ts")).run(rest, world);
+    default:
+      return await interpret(words, world);
+  }
+}
+
+/** Lets stricli find the verb and its options. */
+async function interpret(words: readonly string[], world: World): Promise<number> {
+  const process: StricliProcess = {
+    stdout: { write: (text) => void writeOut(text, Deno.stdout) },
+    stderr: { write: (text) => void writeOut(`appjail: ${text}`, Deno.stderr) },
+  };
+  const verb = words[0] ?? "";
+  const application = buildApplication<Context>(
+    buildRouteMap({ routes, docs: { brief: "Each application as its own user, in its own jail" } }),
+    {
+      name: "appjail",
+      scanner: { caseStyle: "allow-kebab-for-camel", allowArgumentEscapeSequence: true },
+      localization: { text: usageText(verb) },
+    },
+    {
+      help: help({
+        brief: "Explain this command",
+        formatting: {
+          useAliasInUsageLine: false,
+          onlyRequiredInUsageLine: false,
+          caseStyle: "convert-camel-to-kebab",
+        },
+      }),
+    },
+  );
+  await runStricli(application, [...words], { process, world });
+  const status = Number(process.exitCode ?? exitFailure);
+  // Its own are below zero; these two say that the words were wrong: UnknownCommand, InvalidArgument.
+  return status >= 0 ? status : status === -5 || status === -4 ? exitUsage : exitFailure;
+}

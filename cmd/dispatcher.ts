@@ -1,0 +1,560 @@
+/**
+ * The dispatcher: decides who may ask, for which profile, and whether a jail is started or joined.
+ * It speaks to everybody, on the socket and on D-Bus, and has no privilege: whatever it lets slip,
+ * the helper checks again.
+ *
+ * What it may not do: change a uid, mount, signal a process, read a home. What it trusts: the uid
+ * that the kernel (or the bus) tells of a caller, and nothing that the caller says.
+ *
+ * @module
+ */
+import { Channel, drop, type Incoming } from "../ipc/channel.ts";
+import { Fd } from "../ipc/fd.ts";
+import { poller } from "../ipc/poller.ts";
+import { Room } from "../ipc/room.ts";
+import { accept, connect, peerOf } from "../ipc/socket.ts";
+import { pause, within } from "../core/deadline.ts";
+import { isInherited } from "../core/environment.ts";
+import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
+import { HelperLink } from "../core/helper-link.ts";
+import type { Ask, Jail } from "../core/jail.ts";
+import { Jails, type StartedIn } from "../core/jails.ts";
+import { provePowerless } from "../core/kernel.ts";
+import { type Log, logOf } from "../core/log.ts";
+import { type OwnerUid, ownerUid, parse, type ProgramName } from "../core/names.ts";
+import {
+  type ClientToDispatcher,
+  dispatcherOptions,
+  type DispatcherToClient,
+  type ExitStatus,
+  fromClient,
+  fromHelper,
+  fromJailer,
+  type OutputLine,
+  protocolVersion,
+} from "../core/protocol.ts";
+import { begin } from "../core/role.ts";
+import { version } from "../core/version.ts";
+import { changePassphrase, convertHome, type Person, type Wanted } from "./dispatcher-homes.ts";
+
+type ClientChannel = Channel<ClientToDispatcher, DispatcherToClient>;
+type Request<T extends ClientToDispatcher["type"]> = Extract<
+  ClientToDispatcher,
+  { readonly type: T }
+>;
+
+/** How long a client may take until its request is complete. */
+const requestDeadline = 10_000;
+/** How many connections are taken at once before those who have one are served again. */
+const acceptedAtOnce = 64;
+/** How many connections one uid may have, and all together. */
+const connectionsEach = 600;
+const connectionsMost = 4000;
+/** How many bytes of requests one uid may have us keep. */
+const roomEach = 64 * 1024 * 1024;
+
+/** Somebody who is connected, however often. */
+interface Caller {
+  connections: number;
+  readonly room: Room;
+}
+
+/** Runs the dispatcher until the helper is gone. */
+export async function dispatcher(text: string): Promise<number> {
+  const options = begin("dispatcher", dispatcherOptions(), text, ["socket", "socket"]);
+  provePowerless();
+  const log = logOf("appjail-dispatcher", options.debug);
+  // The bus's library opens a socket and looks at the machine; without a bus nothing is needed.
+  const given = [
+    "ffi",
+    "run",
+    ...options.bus === null ? ["env", "read", "write", "net", "sys"] : [],
+  ];
+  for (const name of given as Deno.PermissionName[]) Deno.permissions.revokeSync({ name });
+  const link = new HelperLink(new Channel(new Fd(3), fromHelper), version);
+  const welcome = await link.welcome();
+  const jails = new Jails({
+    helper: link,
+    connect: ({ uid }) =>
+      new Channel(connect(`${options.runtime_dir}/ctl/${uid}.sock`), fromJailer),
+    spec: { network: options.network },
+    linger: options.linger,
+    version,
+    log,
+  }, welcome);
+  const isApp = (uid: number): boolean =>
+    (uid >= options.first_uid && uid <= options.last_uid) || jails.has(uid);
+  const door = new Door(new Fd(4), link, jails, isApp, log);
+  void door.open();
+  if (options.bus !== null) {
+    const { bus } = options;
+    void import("./dispatcher-bus.ts").then(({ keepOnBus }) => keepOnBus(bus, jails, isApp, log))
+      .catch((error) => log.info(`no D-Bus: ${wordsOf(error)}`));
+  }
+  const found = welcome.jails.length;
+  log.info(`ready${found > 0 ? `, ${found} jail${found === 1 ? "" : "s"} found` : ""}`);
+  await link.follow((end) => jails.ended(end), (end) => jails.locking(end));
+  log.info("the helper is gone; leaving");
+  return 0;
+}
+
+/** A program that a client stays with. */
+interface Accompanied {
+  readonly program: ProgramName;
+  readonly jail: Jail;
+  readonly exited: Promise<ExitStatus>;
+  /** A client that goes away is a terminal that was closed, and its program is told so. */
+  readonly holds: boolean;
+  /** Called when it ends. */
+  readonly unlisten?: () => void;
+}
+
+/** The socket's door: every connection is a client with one request. */
+class Door {
+  readonly #listener: Fd;
+  readonly #link: HelperLink;
+  readonly #jails: Jails;
+  readonly #isApp: (uid: number) => boolean;
+  readonly #log: Log;
+  readonly #callers = new Map<number, Caller>();
+  #total = 0;
+
+  constructor(
+    listener: Fd,
+    link: HelperLink,
+    jails: Jails,
+    isApp: (uid: number) => boolean,
+    log: Log,
+  ) {
+    this.#listener = listener;
+    this.#link = link;
+    this.#jails = jails;
+    this.#isApp = isApp;
+    this.#log = log;
+  }
+
+  async open(): Promise<void> {
+    for (let accepted = 0;;) {
+      let socket: Fd | undefined;
+      try {
+        socket = accept(this.#listener.number);
+      } catch (error) {
+        // Out of descriptors: those who are here have to leave first.
+        this.#log.info(`cannot accept a client: ${wordsOf(error)}`);
+        await pause(100);
+        continue;
+      }
+      if (socket !== undefined) {
+        void this.#receive(socket);
+        // Somebody who connects without end must not be all that is done here.
+        if (++accepted % acceptedAtOnce === 0) await pause(0);
+      } else {
+        await poller.readable(this.#listener.number);
+        accepted = 0;
+      }
+    }
+  }
+
+  async #receive(socket: Fd): Promise<void> {
+    using held = socket;
+    const parsed = parse(ownerUid, peerOf(held.number).uid);
+    if ("wrong" in parsed) return;
+    const uid = parsed.value;
+    const caller = this.#callers.get(uid) ?? { connections: 0, room: new Room(roomEach) };
+    this.#callers.set(uid, caller);
+    caller.connections++;
+    this.#total++;
+    using channel: ClientChannel = new Channel(held, fromClient, caller.room);
+    try {
+      channel.send({ type: "hello", role: "dispatcher", protocol: protocolVersion, version });
+      if (this.#isApp(uid)) {
+        throw new AppjailError("denied", "A program in a jail cannot ask for jails");
+      }
+      if (caller.connections > connectionsEach || this.#total > connectionsMost) {
+        throw new AppjailError("limit", "Too many requests at a time: wait until some have ended");
+      }
+      await this.#converse(channel, uid);
+    } catch (thrown) {
+      const error = asAppjailError(thrown);
+      this.#log.debug(`uid ${uid}: ${error.message}`);
+      channel.send({ type: "failed", code: error.code, message: error.message.slice(0, 8192) });
+      await within(channel.drain(), 1000, () => new Error()).catch(() => {});
+    } finally {
+      this.#total--;
+      if (--caller.connections === 0) this.#callers.delete(uid);
+    }
+  }
+
+  async #converse(channel: ClientChannel, uid: OwnerUid): Promise<void> {
+    const hello = await this.#next(channel);
+    if (hello === undefined) return;
+    if (hello.message.type !== "hello" || hello.message.protocol !== protocolVersion) {
+      drop(hello);
+      throw new AppjailError(
+        "protocol",
+        `This daemon speaks protocol ${protocolVersion}: use the appjail of the same version`,
+      );
+    }
+    const started = await this.#answer(channel, uid);
+    // The request is forgotten by now: a command line is not kept for as long as the program runs.
+    if (started !== undefined) await this.#accompany(channel, started);
+    await channel.drain();
+  }
+
+  /** What a client has to say next, if it does so in time. */
+  async #next(channel: ClientChannel): Promise<Incoming<ClientToDispatcher> | undefined> {
+    const coming = channel.receive();
+    const late = (): Error => new AppjailError("protocol", "The request did not come in time");
+    try {
+      return await within(coming, requestDeadline, late);
+    } catch (error) {
+      // It may still come, while the client is told, and descriptors with it.
+      coming.then((incoming) => incoming && drop(incoming), () => {});
+      throw error;
+    }
+  }
+
+  /** Does what is asked for, and returns the program that its client is to stay with. */
+  async #answer(channel: ClientChannel, uid: OwnerUid): Promise<Accompanied | undefined> {
+    const request = await this.#next(channel);
+    if (request === undefined) return undefined;
+    const { message, descriptors } = request;
+    switch (message.type) {
+      case "run":
+        return await this.#run(channel, uid, message, descriptors);
+      case "attach":
+        return await this.#attach(channel, uid, message.program);
+      case "kill": {
+        const jail = this.#jails.jailOf(uid, message.program);
+        jail.running(message.program);
+        await jail.signal(message.program, message.signal);
+        channel.send({ type: "done" });
+        break;
+      }
+      case "wait": {
+        const started = await this.#jails.again(uid, message.program, message.jail);
+        this.#tellStarted(channel, started);
+        const { program, exited, within: jail } = started;
+        // Only who had it before has it again; whoever else waits for it may leave unheard.
+        return { program, exited, jail, holds: message.jail !== null };
+      }
+      case "status": {
+        const jails = await this.#jails.status(uid, message.profile, message.everyone);
+        // One by one: a jail's programs alone may fill a message.
+        for (const jail of jails) {
+          channel.send({ type: "reported", jails: [jail] });
+          await channel.drain();
+        }
+        channel.send({ type: "done" });
+        break;
+      }
+      case "stop":
+        await this.#stop(channel, uid, message);
+        break;
+      case "unlock": {
+        const { profile, keep } = message;
+        await this.#jails.unlock(uid, profile, keep, (wanted) => this.#ask(channel, wanted));
+        this.#log.info(`uid ${uid} has unlocked the home of ${profile}`);
+        channel.send({ type: "done" });
+        break;
+      }
+      case "encrypt":
+      case "decrypt": {
+        const jail = this.#jails.known(uid, message.profile);
+        this.#log.info(
+          `uid ${uid} lets the home of ${message.profile} be converted: ${message.type}`,
+        );
+        await this.#patiently(
+          channel,
+          (person) => convertHome(this.#link, jail, message, person),
+        );
+        break;
+      }
+      case "passwd": {
+        const jail = this.#jails.known(uid, message.profile);
+        await this.#patiently(channel, (person) => changePassphrase(this.#link, jail, person));
+        this.#log.info(`uid ${uid} has changed the passphrase of ${message.profile}`);
+        break;
+      }
+      case "logs":
+        await this.#logs(channel, uid, message);
+        break;
+      case "profiles":
+        channel.send({ type: "listed", profiles: [...this.#jails.profiles(uid)] });
+        break;
+      case "hello":
+      case "signal":
+      case "passphrase":
+      case "confirm":
+        drop(request);
+        throw new AppjailError("protocol", `"${message.type}" is no request`);
+      default:
+        message satisfies never;
+    }
+    return undefined;
+  }
+
+  async #run(
+    channel: ClientChannel,
+    uid: OwnerUid,
+    message: Request<"run">,
+    descriptors: readonly Fd[],
+  ): Promise<Accompanied | undefined> {
+    const { argv, cwd, cwd_required, terminal, stdio } = message;
+    if (terminal !== null && stdio === "log" && terminal.streams.length < 3) {
+      throw new AppjailError("protocol", "a terminal of the log's is all of the standard streams");
+    }
+    const started = await this.#jails.run(
+      uid,
+      message.profile,
+      {
+        argv,
+        cwd,
+        cwd_required,
+        terminal,
+        stdio,
+        // The client has chosen by the same list; it is not believed.
+        env: {
+          ...Object.fromEntries(
+            Object.entries(message.inherited).filter(([name]) => isInherited(name)),
+          ),
+          ...message.env,
+        },
+        descriptors,
+      },
+      (wanted) => this.#ask(channel, wanted),
+    );
+    const { program, exited, within: jail } = started;
+    this.#log.info(`uid ${uid} runs ${program} as ${jail.allocation.uid}: ${argv[0]}`);
+    this.#tellStarted(channel, started);
+    return stdio === "passed" ? { program, exited, jail, holds: true } : undefined;
+  }
+
+  /** Asks a client for the passphrase of a home, for as long as the person takes. */
+  async #ask(channel: ClientChannel, wanted: Parameters<Ask>[0]): Promise<Fd> {
+    const [pipe] = await this.#askFor(channel, { ...wanted, purpose: "unlock" });
+    if (pipe === undefined) throw new AppjailError("protocol", "no pipe came along");
+    return pipe;
+  }
+
+  async #askFor(channel: ClientChannel, wanted: Wanted): Promise<readonly Fd[]> {
+    channel.send({ type: "passphrase", ...wanted });
+    for (;;) {
+      const incoming = await channel.receive();
+      // Its person may have sent a signal before there was a program to have it.
+      if (incoming?.message.type !== "signal") return pipesIn(incoming, wanted);
+    }
+  }
+
+  /** Does something that takes long for a client, and has it end when the client leaves. */
+  async #patiently(
+    channel: ClientChannel,
+    work: (person: Person) => Promise<void>,
+  ): Promise<void> {
+    const left = new AbortController();
+    type Heard = Incoming<ClientToDispatcher> | undefined;
+    let wanted: ((heard: Heard) => void) | undefined;
+    const next = (): Promise<Heard> => new Promise((resolve) => wanted = resolve);
+    const listening = (async () => {
+      for (;;) {
+        const incoming = await channel.receive();
+        if (incoming === undefined) return;
+        if (incoming.message.type === "signal") continue;
+        if (wanted === undefined) {
+          drop(incoming);
+          throw new AppjailError("protocol", `"${incoming.message.type}" was not asked for`);
+        }
+        wanted(incoming);
+        wanted = undefined;
+      }
+    })();
+    void listening.catch((error) => this.#log.info(`dropped a client: ${wordsOf(error)}`))
+      .finally(() => {
+        left.abort();
+        wanted?.(undefined);
+        wanted = () => {};
+      });
+    await work({
+      signal: left.signal,
+      progress: (progress) => {
+        // Who does not read misses some of it.
+        if (channel.backlog === 0) channel.send({ type: "progress", ...progress });
+      },
+      ask: async (wanted) => {
+        if (left.signal.aborted) return pipesIn(undefined, wanted);
+        const coming = next();
+        channel.send({ type: "passphrase", ...wanted });
+        return pipesIn(await coming, wanted);
+      },
+      converted: (copied) => void channel.send({ type: "converted", copied }),
+      decision: async () => {
+        const incoming = left.signal.aborted ? undefined : await next();
+        if (incoming === undefined) return undefined;
+        if (incoming.message.type === "confirm") return incoming.message;
+        drop(incoming);
+        throw new AppjailError("protocol", `"${incoming.message.type}" is no answer`);
+      },
+      note: (text) => void channel.send({ type: "note", text }),
+    });
+    channel.send({ type: "done" });
+  }
+
+  #tellStarted(
+    channel: ClientChannel,
+    { program, jail, cwd, master, within: { allocation: { profile, uid } } }: StartedIn,
+  ): void {
+    channel.send({
+      type: "started",
+      program,
+      profile,
+      uid,
+      jail,
+      cwd,
+      master: master !== undefined,
+    }, master === undefined ? [] : [master]);
+  }
+
+  /** Stays with a client while its program runs: passes its signals on, tells of stops and the end. */
+  async #accompany(
+    channel: ClientChannel,
+    { program, exited, jail, holds, unlisten = () => {} }: Accompanied,
+  ): Promise<void> {
+    const { promise: taken, resolve: take } = Promise.withResolvers<undefined>();
+    const leave = !holds ? () => false : jail.accompany(program, {
+      suspended: () => channel.send({ type: "suspended", program }),
+      detached: () => {
+        channel.send({ type: "detached", program });
+        take(undefined);
+      },
+      ending: (why) =>
+        channel.send({
+          type: "note",
+          text: `jail ${jail.allocation.profile} was ended: ${why}`.slice(0, 8192),
+        }),
+    });
+    const gone = this.#signals(channel, (signal) => jail.signal(program, signal));
+    const status = await Promise.race([exited, gone, taken]);
+    unlisten();
+    // Neither the program of one that has ended, nor of another client by now.
+    if (leave() && status === undefined) jail.hangUp(program);
+    if (status !== undefined) channel.send({ type: "exited", program, status });
+  }
+
+  /** Shows a program to another client than the one that started it. */
+  async #attach(channel: ClientChannel, uid: OwnerUid, program: ProgramName): Promise<Accompanied> {
+    const jail = this.#jails.jailOf(uid, program);
+    const { terminal } = jail.running(program);
+    const exited = jail.end(program);
+    const master = terminal ? await jail.attach(program) : undefined;
+    channel.send({
+      type: "attached",
+      program,
+      profile: jail.allocation.profile,
+      jail: jail.jailName,
+      master: terminal,
+    }, master === undefined ? [] : [master]);
+    if (terminal) return { program, exited, jail, holds: true };
+    const unlisten = await this.#follow(
+      channel,
+      jail,
+      (line) => line.program === program,
+      () => channel.close(),
+    );
+    return { program, exited, jail, holds: false, unlisten };
+  }
+
+  /** Passes a client's signals on until it leaves. */
+  async #signals(
+    channel: ClientChannel,
+    pass: (signal: Request<"signal">["signal"]) => void | Promise<void>,
+  ): Promise<void> {
+    try {
+      for (;;) {
+        const incoming = await channel.receive();
+        if (incoming === undefined) return;
+        if (incoming.message.type !== "signal") {
+          drop(incoming);
+          throw new Error("only signals follow a run");
+        }
+        await pass(incoming.message.signal);
+      }
+    } catch (error) {
+      this.#log.info(`dropped a client: ${wordsOf(error)}`);
+    }
+  }
+
+  async #stop(channel: ClientChannel, uid: OwnerUid, message: Request<"stop">): Promise<void> {
+    const { profiles, force, timeout, lock } = message;
+    const chosen = lock
+      ? await this.#jails.chosenToLock(uid, profiles)
+      : this.#jails.chosen(uid, profiles);
+    await Promise.all(chosen.map(async (jail) => {
+      const stopped = await jail.stop(force, timeout);
+      const { killed, problem } = stopped;
+      const { profile, owner } = jail.allocation;
+      const note = stopped.note ?? (lock ? await this.#jails.lock(jail) : null);
+      if (note !== null) channel.send({ type: "note", text: `${profile}: ${note}` });
+      channel.send({ type: "stopped", profile, owner, killed, problem });
+    }));
+    channel.send({ type: "done" });
+  }
+
+  async #logs(channel: ClientChannel, uid: OwnerUid, message: Request<"logs">): Promise<void> {
+    const jail = this.#jails.known(uid, message.profile);
+    const { promise: left, resolve: leave } = Promise.withResolvers<void>();
+    const unlisten = await this.#follow(
+      channel,
+      jail,
+      () => true,
+      message.follow ? leave : undefined,
+    );
+    if (message.follow && !channel.closed) {
+      void this.#signals(channel, () => {}).then(leave);
+      await left;
+    } else channel.send({ type: "done" });
+    unlisten();
+  }
+
+  /**
+   * Sends the lines that a jail has kept, and further ones until the returned function is called.
+   *
+   * @param slow called when the client does not read; without it, only the kept lines are sent
+   */
+  async #follow(
+    channel: ClientChannel,
+    jail: Jail,
+    chosen: (line: OutputLine) => boolean,
+    slow?: () => void,
+  ): Promise<() => void> {
+    let from = 0;
+    for (;;) {
+      const kept = jail.output.from(from, 64);
+      const last = kept.at(-1);
+      if (last === undefined || channel.closed) break;
+      from = last.sequence + 1;
+      const lines = kept.filter(chosen);
+      if (lines.length > 0) channel.send({ type: "output", lines });
+      await channel.drain();
+    }
+    if (slow === undefined) return () => {};
+    return jail.listen((line) => {
+      // A follower that does not read is let go: it must not cost memory.
+      if (channel.backlog > 1024 * 1024) slow();
+      else if (chosen(line)) channel.send({ type: "output", lines: [line] });
+    });
+  }
+}
+
+/** The pipes in which a client has put what it was asked for. */
+function pipesIn(
+  incoming: Incoming<ClientToDispatcher> | undefined,
+  { purpose }: Wanted,
+): readonly Fd[] {
+  if (incoming === undefined) throw new AppjailError("cancelled", "The client has left");
+  const { message, descriptors } = incoming;
+  if (message.type === "passphrase" && message.pipes === (purpose === "new" ? 2 : 1)) {
+    return descriptors;
+  }
+  drop(incoming);
+  throw new AppjailError("protocol", `"${message.type}" is no answer`);
+}

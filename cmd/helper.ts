@@ -1,0 +1,896 @@
+/**
+ * The helper: root's part of the daemon. It does a few small things when the dispatcher asks, and
+ * checks every one of them again, because the dispatcher speaks to strangers and may be corrupted.
+ *
+ * What it may not do: speak D-Bus, reach the network, read a profile, look at anything below a home,
+ * signal a pid that it has not verified. What it trusts: its one argument, which root's own command
+ * line made, and folders that only root can write.
+ *
+ * @module
+ */
+import { isErrno } from "../ipc/errno.ts";
+import { Channel, type Incoming } from "../ipc/channel.ts";
+import { type Fd, open, pipe, readSome, writeAll } from "../ipc/fd.ts";
+import { poller } from "../ipc/poller.ts";
+import { listen, pair } from "../ipc/socket.ts";
+import { nameOf } from "../core/accounts.ts";
+import { pause, within } from "../core/deadline.ts";
+import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
+import { openRootFolder, prepareHome } from "../core/home.ts";
+import { hostLayout, hostText } from "../core/host.ts";
+import {
+  isLocked,
+  type JailRecord,
+  lockJail,
+  makeJailFolder,
+  readRecord,
+  removeJailFolder,
+  writeRecord,
+} from "../core/jail-folder.ts";
+import {
+  changeModeAt,
+  changeOwnerAt,
+  effectiveUid,
+  exists,
+  leaveSessionKeyring,
+  namesIn,
+  openFolder,
+  openLock,
+  openPidfd,
+  reap,
+  removeFile,
+  removeFolder,
+  setUmask,
+  signalPidfd,
+  spawn,
+  tryLock,
+} from "../core/kernel.ts";
+import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
+import { type Log, logOf, printable } from "../core/log.ts";
+import { type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
+import { groupFor, passwdFor, planJail, programInJail } from "../core/plan.ts";
+import { allPids, identify, openProcess, pidsOf, realUid } from "../core/process.ts";
+import { discardScripts, programFolder, stageProgram, unstageProgram } from "../core/program.ts";
+import {
+  type Allocation,
+  type DispatcherOptions,
+  type DispatcherToHelper,
+  type HelperOptions,
+  helperOptions,
+  type HelperToDispatcher,
+  type JailerOptions,
+  type JailSpec,
+  type LiveJail,
+  protocolVersion,
+  toHelper,
+} from "../core/protocol.ts";
+import { Registry } from "../core/registry.ts";
+import { begin } from "../core/role.ts";
+import { form, version } from "../core/version.ts";
+import { Conversions, type Order } from "./helper-conversions.ts";
+import { Vaults } from "./helper-vaults.ts";
+
+const setpriv = "/usr/bin/setpriv";
+const bubblewrap = "/usr/bin/bwrap";
+const shell = "/bin/sh";
+
+/** How long a jail may take to come up as far as its pid, and to be gone after it was killed. */
+const startDeadline = 10_000;
+const endDeadline = 10_000;
+/** How long it may take before its home is cut off: what waits for that cannot be killed. */
+const hangPatience = 2_000;
+
+/** The words by which a process becomes a uid and nothing more. setpriv(1). */
+function dropTo(uid: number, gid: number): readonly string[] {
+  return [
+    setpriv,
+    `--reuid=${uid}`,
+    `--regid=${gid}`,
+    "--clear-groups",
+    "--no-new-privs",
+    "--bounding-set=-all",
+    "--inh-caps=-all",
+    "--",
+  ];
+}
+
+/** A jail that lives, and the descriptor that means its pid 1. */
+interface Jail {
+  readonly record: JailRecord;
+  readonly pidfd: Fd;
+  readonly gone: Promise<void>;
+}
+
+/**
+ * Runs the helper until it is told to end. The exit status is returned.
+ *
+ * @param text its options, as JSON
+ * @param scripts the folder of the program's own files
+ */
+export async function helper(text: string, scripts: string): Promise<number> {
+  const options = begin("helper", helperOptions(), text, []);
+  if (effectiveUid() !== 0) {
+    throw new AppjailError("usage", "The helper has to be root: it gives each jail a uid");
+  }
+  leaveSessionKeyring();
+  setUmask(0o022);
+  const log = logOf("appjail-helper", options.debug);
+  // From here on something may be made that has to be taken away again.
+  const { promise: asked, resolve: leave } = Promise.withResolvers<void>();
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+    Deno.addSignalListener(signal, leave);
+  }
+  await using daemon = ((): Helper => {
+    try {
+      return new Helper(options, scripts, log);
+    } finally {
+      discardBundles(options.runtime_dir);
+    }
+  })();
+  // Whatever could still be asked of the runtime is given up; the symbols that are loaded stay.
+  for (const name of ["ffi", "env", "read", "write", "net", "run", "sys"] as const) {
+    Deno.permissions.revokeSync({ name });
+  }
+  return await daemon.run(asked);
+}
+
+/** A checkout bundles itself for each start, see cmd/daemon.ts: once staged, or refused, that can go. */
+function discardBundles(runtimePath: string): void {
+  using runtime = openRootFolder(runtimePath, 0o755);
+  for (const name of namesIn(runtime)) {
+    if (!name.startsWith(bundlePrefix)) continue;
+    const pid = name.slice(bundlePrefix.length);
+    // Another's, who is just starting, stays.
+    if (pid === String(Deno.pid) || !exists(`/proc/${pid}`)) discardScripts(runtime, name);
+  }
+}
+
+class Helper implements AsyncDisposable {
+  readonly #options: HelperOptions;
+  readonly #log: Log;
+  readonly #runtime: Fd;
+  readonly #jails: Fd;
+  readonly #control: Fd;
+  readonly #dataRoot: Fd;
+  readonly #state: Fd;
+  readonly #locks: readonly Fd[];
+  readonly #registry: Registry;
+  readonly #listener: Fd;
+  readonly #live = new Map<AppUid, Jail>();
+  readonly #vaults: Vaults;
+  readonly #conversions: Conversions;
+  /** Why a jail is ended that nobody asked to end. */
+  readonly #why = new Map<AppUid, string>();
+  /** Settles when the start has come to its end, well or not. */
+  readonly #starting = new Map<AppUid, Promise<void>>();
+  #channel: Channel<DispatcherToHelper, HelperToDispatcher> | undefined;
+  #dispatcher: number | undefined;
+  #dispatcherGone: (() => void) | undefined;
+  #leaving = false;
+
+  constructor(options: HelperOptions, scripts: string, log: Log) {
+    this.#options = options;
+    this.#log = log;
+    const { runtime_dir, state_dir, data_root } = options;
+    this.#runtime = openRootFolder(runtime_dir, 0o755);
+    const serving = alone(this.#runtime, "lock", `serves ${runtime_dir}`, "--runtime-dir");
+    this.#state = openRootFolder(state_dir, 0o700);
+    this.#dataRoot = openRootFolder(data_root, 0o711);
+    this.#locks = [
+      serving,
+      // Each daemon writes the registry from what it remembers.
+      alone(this.#state, "lock", `gives uids from ${state_dir}`, "--state-dir"),
+      // With two registries, a uid's home could be made for one profile and found by another.
+      alone(this.#dataRoot, ".lock", `keeps homes in ${data_root}`, "--data-root"),
+    ];
+    this.#jails = openRootFolder(`${runtime_dir}/jails`, 0o711);
+    this.#control = openRootFolder(`${runtime_dir}/ctl`, 0o711);
+    this.#registry = new Registry({
+      folder: this.#state,
+      path: state_dir,
+      dataRoot: this.#dataRoot,
+      first: options.first_uid,
+      last: options.last_uid,
+      most: options.most_profiles,
+    });
+    this.#vaults = new Vaults({
+      runtimePath: runtime_dir,
+      dataPath: data_root,
+      dataRoot: this.#dataRoot,
+      state: this.#state,
+      log,
+      debug: options.debug,
+      broken: (uid, why) => {
+        if (!this.#live.has(uid) && !this.#starting.has(uid)) return;
+        this.#why.set(uid, why);
+        this.#end(uid, null).catch((error) => this.#log.info(wordsOf(error)));
+      },
+    });
+    this.#conversions = new Conversions({
+      runtimePath: runtime_dir,
+      dataPath: data_root,
+      dataRoot: this.#dataRoot,
+      state: this.#state,
+      vaults: this.#vaults,
+      log,
+      runs: (uid) => this.#live.has(uid) || this.#starting.has(uid),
+    });
+    const compiled = form === "compiled";
+    stageProgram(this.#runtime, runtime_dir, compiled ? undefined : scripts);
+    removeFile(this.#runtime, "appjail.sock");
+    this.#listener = listen(`${runtime_dir}/appjail.sock`);
+    changeModeAt(this.#runtime, "appjail.sock", 0o666);
+  }
+
+  async run(asked: Promise<void>): Promise<number> {
+    Deno.addSignalListener("SIGCHLD", () => this.#reap());
+    await this.#adopt();
+    void this.#supervise();
+    await asked;
+    this.#leaving = true;
+    this.#log.info(
+      this.#live.size === 0
+        ? "leaving"
+        : `leaving; ${this.#live.size} jail${
+          this.#live.size === 1 ? " stays" : "s stay"
+        } (appjail stop --all ends them, with a daemon)`,
+    );
+    return 0;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#leaving = true;
+    this.#channel?.close();
+    const pid = this.#dispatcher;
+    if (pid !== undefined) {
+      const gone = new Promise<void>((resolve) => this.#dispatcherGone = resolve);
+      // It leaves by itself when the channel ends. It is our own child and was not waited for yet,
+      // so the pid cannot be another's.
+      await within(gone, 3000, () => new Error("silent")).catch(async () => {
+        using pidfd = openPidfd(pid);
+        if (pidfd !== undefined) signalPidfd(pidfd, 9);
+        await Promise.race([gone, pause(2000)]);
+      });
+    }
+    this.#listener.close();
+    removeFile(this.#runtime, "appjail.sock");
+    await this.#conversions.close(this.#runtime);
+    // A watchdog needs the program's files no more than a jail: but what is left there is found again.
+    const jailsStay = this.#live.size > 0 || this.#starting.size > 0 || this.#vaults.size > 0;
+    unstageProgram(this.#runtime, this.#options.runtime_dir, () => jailsStay);
+    this.#vaults.close(this.#runtime);
+    if (!jailsStay) {
+      try {
+        removeFolder(this.#runtime, "ctl");
+        removeFolder(this.#runtime, "jails");
+        removeFile(this.#runtime, "lock");
+        // With somebody else's file in it, or as a mount of its own, it stays.
+        removeFolder("root", this.#options.runtime_dir);
+      } catch (error) {
+        if (!isErrno(error, "ENOTEMPTY", "EBUSY")) throw error;
+      }
+    }
+    for (const lock of this.#locks) lock.close();
+  }
+
+  // --- The dispatcher ------------------------------------------------------------------------
+
+  /** Keeps a dispatcher running: a dead one is started again, with the same listening socket. */
+  async #supervise(): Promise<void> {
+    let quickDeaths = 0;
+    while (!this.#leaving) {
+      const began = performance.now();
+      try {
+        await this.#serve();
+      } catch (error) {
+        this.#log.info(`the dispatcher broke the rules: ${wordsOf(error)}`);
+      }
+      if (this.#leaving) return;
+      quickDeaths = performance.now() - began < 5000 ? quickDeaths + 1 : 0;
+      this.#log.info("the dispatcher is gone; starting another");
+      if (quickDeaths > 3) await pause(Math.min(5000, 250 * 2 ** (quickDeaths - 3)));
+    }
+  }
+
+  async #serve(): Promise<void> {
+    const { runtime_dir, dispatcher_uid, dispatcher_gid } = this.#options;
+    const [ours, theirs] = pair();
+    const channel = new Channel<DispatcherToHelper, HelperToDispatcher>(ours, toHelper);
+    const gone = new Promise<void>((resolve) => this.#dispatcherGone = resolve);
+    const words: DispatcherOptions = {
+      bus: this.#options.bus,
+      runtime_dir: this.#options.runtime_dir,
+      first_uid: this.#options.first_uid,
+      last_uid: this.#options.last_uid,
+      linger: this.#options.linger,
+      network: this.#options.network,
+      debug: this.#options.debug,
+    };
+    const command = roleCommand(
+      programFolder(runtime_dir),
+      form === "compiled",
+      "dispatcher",
+      words,
+    );
+    {
+      using nothing = open("/dev/null", 2);
+      using end = theirs;
+      this.#dispatcher = spawn({
+        path: setpriv,
+        argv: [...dropTo(dispatcher_uid, dispatcher_gid), ...command.argv],
+        env: roleEnvironment,
+        descriptors: [nothing.number, 2, 2, end.number, this.#listener.number],
+        cwd: "/",
+        session: true,
+      });
+    }
+    try {
+      channel.send({ type: "hello", role: "helper", protocol: protocolVersion, version });
+      // What the dispatcher before had asked for is found by this one, alive or not at all.
+      if (this.#starting.size > 0) await Promise.allSettled(this.#starting.values());
+      this.#channel = channel;
+      channel.send({
+        type: "welcome",
+        allocations: [...this.#registry.entries],
+        jails: [...this.#live.values()].map(({ record }) => this.#liveOf(record)),
+      });
+      const first = await within(
+        channel.receive(),
+        startDeadline,
+        () => new Error("it did not say hello"),
+      );
+      if (first !== undefined && first.message.type !== "hello") {
+        throw new Error("it said no hello");
+      }
+      for (let next = first; next !== undefined; next = await channel.receive()) {
+        this.#handle(channel, next);
+      }
+    } finally {
+      channel.close();
+      // Those who wait for one have lost their dispatcher.
+      void this.#conversions.cancelAll();
+      const pid = this.#dispatcher;
+      if (pid !== undefined) {
+        using pidfd = openPidfd(pid);
+        await within(gone, 2000, () => new Error("it does not end")).catch(() => {
+          if (pidfd !== undefined) signalPidfd(pidfd, 9);
+          return gone;
+        });
+      }
+    }
+  }
+
+  #reap(): void {
+    for (;;) {
+      const child = reap();
+      if (typeof child === "string") return;
+      if (child.pid !== this.#dispatcher) continue;
+      this.#dispatcher = undefined;
+      this.#dispatcherGone?.();
+    }
+  }
+
+  #handle(
+    channel: Channel<DispatcherToHelper, HelperToDispatcher>,
+    { message, descriptors }: Incoming<DispatcherToHelper>,
+  ): void {
+    const [passed] = descriptors;
+    switch (message.type) {
+      case "hello":
+        if (message.protocol !== protocolVersion) {
+          throw new AppjailError("protocol", `the dispatcher speaks protocol ${message.protocol}`);
+        }
+        return;
+      case "allocate":
+        return this.#answer(channel, message.id, () => {
+          const uid = this.#registry.allocate(message.owner, message.profile);
+          channel.send({ type: "allocated", id: message.id, uid });
+        });
+      case "homes":
+        return this.#answer(channel, message.id, () => {
+          const homes = message.uids.map((uid) => {
+            this.#allocated(uid);
+            return { uid, home: this.#vaults.stateOf(uid) };
+          });
+          channel.send({ type: "homes", id: message.id, homes });
+        });
+      case "unlock":
+        return this.#answer(channel, message.id, async () => {
+          using pipe = passed;
+          const { uid } = this.#allocated(message.uid);
+          if (pipe === undefined) throw new AppjailError("protocol", "no pipe came along");
+          this.#conversions.settle(uid);
+          await this.#vaults.unlock(uid, pipe);
+          channel.send({ type: "unlocked", id: message.id });
+        });
+      case "keep":
+        return this.#answer(channel, message.id, () => {
+          this.#vaults.keep(this.#allocated(message.uid).uid, message.until);
+          channel.send({ type: "kept", id: message.id });
+        });
+      case "lock":
+        return this.#answer(channel, message.id, async () => {
+          const { uid, profile } = this.#allocated(message.uid);
+          if (this.#live.has(uid) || this.#starting.has(uid)) {
+            throw new AppjailError("vault-failed", `Cannot lock the home of "${profile}": it runs`);
+          }
+          this.#conversions.refuse(uid);
+          const problem = await this.#vaults.lock(uid);
+          channel.send({ type: "locked", id: message.id, problem });
+        });
+      case "conversion":
+        return this.#answer(channel, message.id, () => {
+          const left = this.#conversions.left(this.#allocated(message.uid).uid);
+          channel.send({ type: "conversion", id: message.id, left });
+        });
+      case "convert":
+        return this.#answer(channel, message.id, async () => {
+          const { id, what, kind } = message;
+          const order = this.#order(channel, message, descriptors);
+          const copied = await this.#conversions.convert(order, what, kind, descriptors);
+          channel.send({ type: "converted", id, ...copied });
+        });
+      case "settle":
+        return this.#answer(channel, message.id, async () => {
+          const order = this.#order(channel, message);
+          const kept = await this.#conversions.decide(order, message.keep);
+          channel.send({ type: "settled", id: message.id, kept });
+        });
+      case "passwd":
+        return this.#answer(channel, message.id, async () => {
+          const order = this.#order(channel, message, descriptors);
+          if (passed === undefined) throw new AppjailError("protocol", "no pipe came along");
+          await this.#conversions.changePassphrase(order, passed);
+          channel.send({ type: "changed", id: message.id });
+        });
+      case "cancel":
+        return this.#conversions.cancel(message.uid, message.id);
+      case "start":
+        return this.#answer(
+          channel,
+          message.id,
+          () => this.#start(channel, message.id, message.uid, message.spec),
+        );
+      case "end":
+        return this.#answer(channel, message.id, () => this.#end(message.uid, message.jail));
+      default:
+        return message satisfies never;
+    }
+  }
+
+  /** A piece of work on a home, for a uid that was given. The descriptors are closed otherwise. */
+  #order(
+    channel: Channel<DispatcherToHelper, HelperToDispatcher>,
+    { id, uid }: Order,
+    descriptors: readonly Fd[] = [],
+  ): Order {
+    try {
+      this.#allocated(uid);
+      return { id, uid, tell: (words) => channel.send({ type: "progress", id, ...words }) };
+    } catch (error) {
+      for (const fd of descriptors) fd.close();
+      throw error;
+    }
+  }
+
+  /** Does what was asked; whatever goes wrong is the answer. */
+  #answer(
+    channel: Channel<DispatcherToHelper, HelperToDispatcher>,
+    id: number,
+    work: () => void | Promise<void>,
+  ): void {
+    const refuse = (thrown: unknown): void => {
+      const error = asAppjailError(thrown);
+      this.#log.info(`refused: ${error.message}`);
+      channel.send({
+        type: "refused",
+        id,
+        code: error.code,
+        message: error.message.slice(0, 4096),
+      });
+    };
+    try {
+      const pending = work();
+      if (pending instanceof Promise) pending.catch(refuse);
+    } catch (error) {
+      refuse(error);
+    }
+  }
+
+  /** The owner and profile of a uid. Nothing is done for a uid that was never given. */
+  #allocated(uid: AppUid): ReturnType<Registry["of"]> & object {
+    const entry = this.#registry.of(uid);
+    if (entry === undefined) {
+      throw new AppjailError("denied", `uid ${uid} was given to no profile`);
+    }
+    return entry;
+  }
+
+  #liveOf(record: JailRecord): LiveJail {
+    return {
+      uid: record.uid,
+      pid: record.pid,
+      started: record.started,
+      jail: `${record.pid}-${record.start_time}`,
+      encrypted: this.#vaults.has(record.uid),
+    };
+  }
+
+  // --- Jails ---------------------------------------------------------------------------------
+
+  async #start(
+    channel: Channel<DispatcherToHelper, HelperToDispatcher>,
+    id: number,
+    uid: AppUid,
+    spec: JailSpec,
+  ): Promise<void> {
+    const entry = this.#allocated(uid);
+    const failed = (why: string): AppjailError =>
+      new AppjailError("start-failed", `Cannot start jail "${entry.profile}": ${why}`);
+    if (this.#live.has(uid) || this.#starting.has(uid)) throw failed("it runs already");
+    for (const [path, name] of [[setpriv, "util-linux"], [bubblewrap, "bubblewrap"]] as const) {
+      if (!exists(path)) throw failed(`${path} is not installed; try: apt install ${name}`);
+    }
+    try {
+      this.#conversions.settle(uid);
+    } catch (error) {
+      const { code, message } = asAppjailError(error);
+      throw new AppjailError(code, `Cannot start jail "${entry.profile}": ${message}`);
+    }
+    const starting = this.#launch(channel, id, entry, spec, failed);
+    this.#starting.set(uid, starting);
+    try {
+      await starting;
+    } finally {
+      this.#starting.delete(uid);
+    }
+  }
+
+  async #launch(
+    channel: Channel<DispatcherToHelper, HelperToDispatcher>,
+    id: number,
+    { uid, owner, profile }: Allocation,
+    spec: JailSpec,
+    failed: (why: string) => AppjailError,
+  ): Promise<void> {
+    const [passwd, group] = [hostText("/etc/passwd"), hostText("/etc/group")];
+    // The registry asked when it gave the uid; useradd(8) knows nothing of the registry.
+    const since = nameOf(passwd, uid) ?? nameOf(group, uid);
+    if (since !== undefined) {
+      throw failed(`its uid ${uid} has become "${since}" on this machine; give that another`);
+    }
+    prepareHome(this.#dataRoot, uid);
+    const home = this.#vaults.homeFor(uid, profile);
+    try {
+      using folder = makeJailFolder(this.#jails, uid, {
+        passwd: passwdFor(passwd, profile, uid),
+        group: groupFor(group, profile, uid),
+        // machine-id(5) asks that the real one is not shown around. Its like, one for each uid.
+        "machine-id": await machineId(uid),
+        none: "",
+      });
+      using lock = lockJail(folder);
+      if (lock === undefined) throw failed("an earlier one has not ended yet");
+      this.#vaults.guard(uid, folder);
+      const socket = `${uid}.sock`;
+      removeFile(this.#control, socket);
+      using listener = listen(`${this.#options.runtime_dir}/ctl/${socket}`);
+      changeOwnerAt(this.#control, socket, this.#options.dispatcher_uid, 0);
+      const info = pipe({ nonblocking: true });
+      using infoRead = info.read;
+      const words = pipe();
+      const errors = pipe();
+      const said = this.#tell(profile, errors.read);
+      const runtime = this.#options.runtime_dir;
+      {
+        using infoWrite = info.write;
+        using wordsRead = words.read;
+        using wordsWrite = words.write;
+        using errorsWrite = errors.write;
+        using nothing = open("/dev/null", 0);
+        const jailer: JailerOptions = { profile, uid };
+        writeAll(
+          wordsWrite.number,
+          new TextEncoder().encode(
+            planJail({
+              profile,
+              uid,
+              spec,
+              host: hostLayout(),
+              program: programFolder(runtime),
+              home,
+              files: `${runtime}/jails/${uid}`,
+              infoFd: 6,
+            }).map((word) => word + "\0").join(""),
+          ),
+        );
+        wordsWrite.close();
+        const command = roleCommand(programInJail, form === "compiled", "jailer", jailer);
+        spawn({
+          path: setpriv,
+          argv: [...dropTo(uid, uid), bubblewrap, "--args", "5", "--", ...command.argv],
+          env: roleEnvironment,
+          descriptors: [
+            nothing.number,
+            errorsWrite.number,
+            errorsWrite.number,
+            listener.number,
+            lock.number,
+            wordsRead.number,
+            infoWrite.number,
+          ],
+          cwd: "/",
+          session: true,
+        });
+      }
+      channel.send({ type: "starting", id });
+      // Ours are closed now: from here on the lock and the socket live and die with the jail.
+      listener.close();
+      lock.close();
+      const text = await within(
+        readToEnd(infoRead),
+        startDeadline,
+        () => failed("bubblewrap does not come up"),
+      );
+      const pid = /"child-pid": (\d+)/.exec(text)?.[1];
+      const identity = pid === undefined ? undefined : identify(Number(pid));
+      const record: JailRecord | undefined = identity && {
+        version: 1,
+        uid,
+        owner,
+        profile,
+        pid: identity.pid,
+        start_time: identity.startTime,
+        pid_namespace: identity.pidNamespace,
+        started: Date.now(),
+      };
+      const pidfd = record && verified(record);
+      if (record === undefined || pidfd === undefined) {
+        const why = await Promise.race([said.first, pause(1000)]);
+        throw failed(why ?? "bubblewrap ended before the program began");
+      }
+      try {
+        writeRecord(folder, record);
+      } catch (error) {
+        pidfd.close();
+        throw error;
+      }
+      this.#watch(record, pidfd, said.first);
+      channel.send({ type: "started", id, live: this.#liveOf(record) });
+    } catch (error) {
+      await this.#sweep(uid).catch((more) => this.#log.info(wordsOf(more)));
+      throw error;
+    }
+  }
+
+  /** Passes on what a jail's own parts complain of; `first` is the first of their words. */
+  #tell(profile: string, errors: Fd): { readonly first: Promise<string | undefined> } {
+    const { promise: first, resolve } = Promise.withResolvers<string | undefined>();
+    void (async () => {
+      using end = errors;
+      const decoder = new TextDecoder();
+      const buffer = new Uint8Array(4096);
+      let rest = "";
+      for (;;) {
+        await poller.readable(end.number);
+        const count = readSome(end.number, buffer);
+        if (count === undefined) continue;
+        if (count === 0) break;
+        const lines = (rest + decoder.decode(buffer.subarray(0, count), { stream: true }))
+          .split("\n");
+        rest = (lines.pop() ?? "").slice(-4096);
+        for (const line of lines) {
+          resolve(printable(line));
+          this.#log.info(`jail ${profile}: ${line}`);
+        }
+      }
+      resolve(rest === "" ? undefined : printable(rest));
+    })();
+    return { first };
+  }
+
+  /**
+   * Takes a jail into care: from here on its end is seen.
+   *
+   * @param complaint the first words of its own parts, where they can be heard
+   */
+  #watch(
+    record: JailRecord,
+    pidfd: Fd,
+    complaint: Promise<string | undefined> = Promise.resolve(undefined),
+  ): void {
+    // A pidfd is readable when its process has ended. pidfd_open(2).
+    const gone = poller.readable(pidfd.number).then(() => pidfd.close());
+    this.#live.set(record.uid, { record, pidfd, gone });
+    void gone.then(() => this.#gone(record, complaint));
+  }
+
+  async #gone(record: JailRecord, complaint: Promise<string | undefined>): Promise<void> {
+    let problem: string | null = null;
+    try {
+      await this.#sweep(record.uid);
+    } catch (error) {
+      problem = wordsOf(error);
+      this.#log.info(`jail ${record.profile}: ${problem}`);
+    }
+    const why = this.#why.get(record.uid) ?? null;
+    this.#why.delete(record.uid);
+    let note: string | null = null;
+    if (this.#vaults.has(record.uid)) {
+      this.#channel?.send({ type: "locking", uid: record.uid, why });
+      try {
+        note = await this.#vaults.jailGone(record.uid);
+      } catch (error) {
+        problem ??= wordsOf(error);
+      }
+    }
+    this.#live.delete(record.uid);
+    const said = await within(complaint, 1000, () => new Error("it is not at its end"))
+      .catch(() => undefined) ?? null;
+    this.#channel?.send({ type: "ended", uid: record.uid, problem, said, why, note });
+  }
+
+  /** @param life the one that is meant; null: the one that there is, or that is being started */
+  async #end(uid: AppUid, life: string | null): Promise<void> {
+    const { profile } = this.#allocated(uid);
+    await this.#starting.get(uid)?.catch(() => {});
+    const jail = this.#live.get(uid);
+    // It has ended by itself, and that was told.
+    if (jail === undefined || (life !== null && life !== this.#liveOf(jail.record).jail)) return;
+    // Killing pid 1 of a pid namespace kills all that is in it. pid_namespaces(7).
+    if (!jail.pidfd.closed) signalPidfd(jail.pidfd, 9);
+    // Who waits for a home that does not answer cannot be killed before it is cut off.
+    const dead = Promise.race([jail.gone.then(() => true), pause(hangPatience).then(() => false)]);
+    void dead.then((ended) => ended || this.#vaults.cutOff(uid));
+    await within(
+      jail.gone,
+      endDeadline,
+      () => new AppjailError("no-answer", `Jail "${profile}" was killed and does not end`),
+    );
+  }
+
+  /** Ends and removes whatever is left of a jail whose pid 1 is gone or was never verified. */
+  async #sweep(uid: AppUid): Promise<void> {
+    const limit = performance.now() + endDeadline;
+    // What the dead bubblewrap leaves behind takes a moment; what still runs after it is killed by
+    // the uid itself, which is this jail's alone. What is yet to become the uid has the lock.
+    const lives = (): boolean => pidsOf(uid).length > 0 || isLocked(this.#jails, uid);
+    for (let turn = 0; lives(); turn++) {
+      if (turn > 3) this.#killAll(uid);
+      if (performance.now() > limit) {
+        throw new AppjailError("no-answer", `Processes of uid ${uid} do not end: ${pidsOf(uid)}`);
+      }
+      await pause(Math.min(50, 2 ** turn));
+    }
+    removeFile(this.#control, `${uid}.sock`);
+    removeJailFolder(this.#jails, uid);
+  }
+
+  /** Kills every process of a uid in one stroke, as that uid. kill(2): pid -1. */
+  #killAll(uid: AppUid): void {
+    const person = nameOf(hostText("/etc/passwd"), uid);
+    if (person !== undefined) {
+      throw new AppjailError(
+        "denied",
+        `uid ${uid} has become "${person}" on this machine: what runs as it is left alone`,
+      );
+    }
+    using nothing = open("/dev/null", 2);
+    spawn({
+      path: setpriv,
+      argv: [...dropTo(uid, uid), shell, "-c", "kill -KILL -1"],
+      env: roleEnvironment,
+      descriptors: [nothing.number, nothing.number, nothing.number],
+      cwd: "/",
+      session: true,
+    });
+  }
+
+  /** Finds the jails that an earlier daemon left: live ones are taken over, dead ones swept. */
+  async #adopt(): Promise<void> {
+    // First: a jail whose home is gone has to end with it.
+    await this.#vaults.adopt();
+    this.#conversions.adopt([...this.#registry.entries].map(({ uid }) => uid));
+    const dead = new Map<AppUid, ProfileName>();
+    for (const name of namesIn(this.#jails)) {
+      const uid = parse(appUid, Number(name));
+      const entry = "value" in uid ? this.#registry.of(uid.value) : undefined;
+      if ("wrong" in uid || entry === undefined) {
+        this.#log.info(`jails/${name} belongs to no profile and is left alone`);
+        continue;
+      }
+      try {
+        const record = this.#recordOf(uid.value);
+        const whole = typeof record !== "string" && record.owner === entry.owner &&
+          record.profile === entry.profile;
+        const pidfd = whole ? verified(record) : undefined;
+        if (whole && pidfd !== undefined) {
+          this.#watch(record, pidfd);
+          this.#log.info(
+            `jail ${entry.profile} of uid ${entry.owner} still runs, pid ${record.pid}`,
+          );
+          continue;
+        }
+        this.#log.info(
+          `jail ${entry.profile} of uid ${entry.owner} is swept` +
+            (typeof record === "string" ? `: ${record}` : ""),
+        );
+        dead.set(uid.value, entry.profile);
+      } catch (error) {
+        this.#log.info(`jail ${entry.profile} cannot be looked at: ${wordsOf(error)}`);
+      }
+    }
+    // What runs under a profile's uid and in no jail of ours: its runtime folder was lost, or another
+    // was given. The next jail would share a home with it.
+    const running = new Set(allPids().map(realUid));
+    for (const { uid, owner, profile } of this.#registry.entries) {
+      if (!running.has(uid) || this.#live.has(uid) || dead.has(uid)) continue;
+      this.#log.info(
+        `what runs as uid ${uid}, "${profile}" of uid ${owner}, is in no jail and ends`,
+      );
+      dead.set(uid, profile);
+    }
+    // Each is a wait for the most part.
+    await Promise.all([...dead].map(async ([uid, profile]) => {
+      try {
+        await this.#sweep(uid);
+      } catch (error) {
+        this.#log.info(`jail ${profile} cannot be swept: ${wordsOf(error)}`);
+      }
+    }));
+    // Sockets of jails that never came as far as a folder.
+    for (const name of namesIn(this.#control)) {
+      const live = [...this.#live.keys()].some((uid) => name === `${uid}.sock`);
+      if (!live) removeFile(this.#control, name);
+    }
+  }
+
+  #recordOf(uid: AppUid): JailRecord | string {
+    let folder: Fd;
+    try {
+      folder = openFolder(this.#jails, String(uid));
+    } catch {
+      return "it has no folder";
+    }
+    using open = folder;
+    using lock = lockJail(open);
+    return lock === undefined ? readRecord(open, uid) : "nothing of it runs";
+  }
+}
+
+/** Takes the one lock of a folder that at most one daemon may use. */
+function alone(folder: Fd, name: string, what: string, flag: string): Fd {
+  const lock = openLock(folder, name);
+  if (tryLock(lock)) return lock;
+  throw new AppjailError(
+    "usage",
+    `Another daemon ${what} already; stop it first, or give this one another ${flag}`,
+  );
+}
+
+/** The pid 1 of a jail, or `undefined` when the record is not, or no longer, about one. */
+function verified({ uid, pid, start_time, pid_namespace }: JailRecord): Fd | undefined {
+  return openProcess({ pid, startTime: start_time, pidNamespace: pid_namespace }, uid);
+}
+
+/** 32 hexadecimal digits that differ for each uid and do not tell the host's. machine-id(5). */
+async function machineId(uid: AppUid): Promise<string> {
+  const secret = new TextEncoder().encode(`appjail ${uid} ${hostText("/etc/machine-id")}`);
+  const digest = await crypto.subtle.digest("SHA-256", secret);
+  return new Uint8Array(digest).toHex().slice(0, 32) + "\n";
+}
+
+/** Everything that comes through a pipe until its writers are gone, or a whole JSON object. */
+async function readToEnd(end: Fd): Promise<string> {
+  const decoder = new TextDecoder();
+  const buffer = new Uint8Array(4096);
+  for (let text = "";;) {
+    const count = readSome(end.number, buffer);
+    if (count === undefined) {
+      await poller.readable(end.number);
+      continue;
+    }
+    text += decoder.decode(buffer.subarray(0, count), { stream: true });
+    if (count === 0 || text.trimEnd().endsWith("}")) return text;
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * `appjail status`: which jails there are, and what runs in them.
+ *
+ * @module
+ */
+import { printable } from "../core/log.ts";
+import type { HomeState, JailReport } from "../core/protocol.ts";
+import { align, fit } from "../core/table.ts";
+import { ask, socketPath, type World, writeOut } from "./client.ts";
+import { parseProfile } from "./profiles.ts";
+
+export interface StatusFlags {
+  readonly socket?: string | undefined;
+  readonly json?: boolean | undefined;
+  readonly all?: boolean | undefined;
+}
+
+export async function status(
+  flags: StatusFlags,
+  world: World,
+  profile?: string,
+): Promise<number> {
+  const { all = false } = flags;
+  const wanted = profile === undefined ? null : parseProfile(profile);
+  const jails: JailReport[] = [];
+  const request = {
+    type: "status",
+    // Everybody's of one name are chosen here: a name is one person's to the daemon.
+    profile: all ? null : wanted,
+    everyone: all,
+  } as const;
+  for await (const message of ask(socketPath(flags.socket, world.env), request)) {
+    if (message.type === "reported") jails.push(...message.jails);
+  }
+  const shown = jails.filter((jail) => wanted === null || jail.profile === wanted);
+  const terminal = Deno.stdout.isTerminal();
+  // A terminal that does not know its size says 0.
+  const width = terminal ? Deno.consoleSize().columns || Infinity : Infinity;
+  const text = flags.json
+    ? `${json(shown)}\n`
+    : shown.length === 0
+    ? `${nothing(wanted, all)}\n`
+    : statusText(shown, { owners: all, width, now: Date.now() });
+  writeOut(text, Deno.stdout);
+  return 0;
+}
+
+function nothing(profile: string | null, everyone: boolean): string {
+  if (profile !== null) return `No jail called ${profile} is running.`;
+  return everyone ? "No jail is running." : "No jail of yours is running.";
+}
+
+/** JSON leaves these as they are, and a terminal might obey them. */
+function json(jails: readonly JailReport[]): string {
+  return JSON.stringify(jails, null, 2).replace(
+    /[\x7f-\x9f\u2028\u2029]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/** The table: a line for each jail, below it one for each of its programs. */
+export function statusText(
+  jails: readonly JailReport[],
+  { owners, width, now }: {
+    readonly owners: boolean;
+    readonly width: number;
+    readonly now: number;
+  },
+): string {
+  // Most people have no encrypted home, and need not read that none is.
+  const homes = jails.some(({ home }) => home.kind !== null || home.problem !== null);
+  const head = [
+    "PROFILE",
+    ...(owners ? ["OWNER"] : []),
+    "UID",
+    ...(homes ? ["HOME"] : []),
+    "STATE",
+    "PID",
+    "SINCE",
+    "MEMORY",
+  ];
+  const heads = align(
+    [
+      [...head, "PROGRAMS"],
+      ...jails.map((jail) => [
+        jail.profile,
+        ...(owners ? [`${jail.owner}`] : []),
+        `${jail.uid}`,
+        ...(homes ? [homeWord(jail.home)] : []),
+        jail.state,
+        `${jail.jailer_pid ?? "-"}`,
+        isJail(jail) ? since(jail.started, now) : "-",
+        isJail(jail) ? memory(jail.memory_bytes) : "-",
+        `${jail.programs.length}`,
+      ]),
+    ],
+    ["OWNER", "UID", "PID", "MEMORY"].map((name) => head.indexOf(name)),
+  );
+  const programs = align(
+    jails.flatMap((jail) =>
+      jail.programs.map(({ program, pid, started, argv }) => [
+        `  ${program}`,
+        `pid ${pid}`,
+        duration(now - started),
+        // A program names its own arguments: they must not steer the terminal.
+        argv.map((word) => printable(quoted(word))).join(" "),
+      ])
+    ),
+    [2],
+  );
+  const lines = [heads[0] ?? ""];
+  let next = 0;
+  jails.forEach((jail, at) => {
+    lines.push(heads[at + 1] ?? "", ...programs.slice(next, next + jail.programs.length));
+    next += jail.programs.length;
+  });
+  return lines.map((line) => `${fit(line, width)}\n`).join("");
+}
+
+/** Whether it is a jail, or only a home without one. */
+function isJail({ state }: JailReport): boolean {
+  return state !== "locked" && state !== "unlocked";
+}
+
+function homeWord({ kind, problem }: HomeState): string {
+  return problem === null ? kind ?? "plain" : "refused";
+}
+
+/** A word as a shell takes it: quoted, unless nothing in it means anything to a shell. */
+export function quoted(word: string): string {
+  if (/^[\p{L}\p{M}\p{N}@%_+=:,./-]+$/u.test(word)) return word;
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** Today's time, or the day. */
+function since(at: number, now: number): string {
+  const [then, today] = [new Date(at), new Date(now)];
+  if (then.toDateString() === today.toDateString()) return clock(then).slice(0, 5);
+  const two = (number: number) => `${number}`.padStart(2, "0");
+  return `${then.getFullYear()}-${two(then.getMonth() + 1)}-${two(then.getDate())}`;
+}
+
+/** `HH:MM:SS`, where the person is. */
+export function clock(date: Date): string {
+  return [date.getHours(), date.getMinutes(), date.getSeconds()]
+    .map((number) => `${number}`.padStart(2, "0")).join(":");
+}
+
+function memory(bytes: number): string {
+  if (bytes >= 2 ** 30) return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}
+
+/** The two largest units: enough to tell what is old. */
+export function duration(milliseconds: number): string {
+  // A clock that was set back makes no program younger than new.
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  const [minutes, hours, days] = [60, 3600, 86_400].map((unit) => Math.floor(seconds / unit));
+  if (days) return `${days}d${(hours ?? 0) % 24}h`;
+  if (hours) return `${hours}h${(minutes ?? 0) % 60}m`;
+  if (minutes) return `${minutes}m${seconds % 60}s`;
+  return `${seconds}s`;
+}

@@ -1,0 +1,77 @@
+/**
+ * Every way in which appjail refuses or fails, in one table: what a client exits with and what a
+ * D-Bus caller gets. Nothing else maps errors.
+ *
+ * @module
+ */
+
+/** The exit statuses of appjail's own: 100 "you used me wrongly", 111 "the system failed me". */
+export const exitUsage = 100;
+export const exitFailure = 111;
+
+const table = {
+  "usage": { exit: exitUsage, bus: "InvalidArguments" },
+  "invalid-argument": { exit: exitUsage, bus: "InvalidArguments" },
+  "command-not-found": { exit: 127, bus: "CommandNotFound" },
+  "command-not-executable": { exit: 126, bus: "CommandNotExecutable" },
+  "no-daemon": { exit: exitFailure, bus: "Failed" },
+  "denied": { exit: exitFailure, bus: "AccessDenied" },
+  "unknown-profile": { exit: exitFailure, bus: "UnknownProfile" },
+  "unknown-program": { exit: exitFailure, bus: "UnknownProgram" },
+  "no-uid-left": { exit: exitFailure, bus: "LimitsExceeded" },
+  "limit": { exit: exitFailure, bus: "LimitsExceeded" },
+  "home-refused": { exit: exitFailure, bus: "HomeRefused" },
+  /** An encrypted home that is locked, and nobody there who could be asked. */
+  "passphrase-required": { exit: exitFailure, bus: "PassphraseRequired" },
+  "wrong-passphrase": { exit: exitFailure, bus: "WrongPassphrase" },
+  /** The person does not want to any more. */
+  "cancelled": { exit: exitFailure, bus: "Failed" },
+  /** A volume that cannot be unlocked, or does not lock. */
+  "vault-failed": { exit: exitFailure, bus: "VaultFailed" },
+  "start-failed": { exit: exitFailure, bus: "StartFailed" },
+  "no-answer": { exit: exitFailure, bus: "NoAnswer" },
+  "copy-failed": { exit: exitFailure, bus: "Failed" },
+  "lost": { exit: exitFailure, bus: "Failed" },
+  "protocol": { exit: exitFailure, bus: "Failed" },
+  "leaving": { exit: exitFailure, bus: "Failed" },
+  "internal": { exit: exitFailure, bus: "Failed" },
+} as const satisfies Readonly<Record<string, { readonly exit: number; readonly bus: string }>>;
+
+/** The name of a failure, as it travels in messages. */
+export type ErrorCode = keyof typeof table;
+
+export const errorCodes: readonly [ErrorCode, ...ErrorCode[]] = Object.keys(table) as [
+  ErrorCode,
+  ...ErrorCode[],
+];
+
+/** A failure with words for a person: what failed, on what, why, and what to do. */
+export class AppjailError extends Error {
+  override readonly name = "AppjailError";
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+
+  get exitStatus(): number {
+    return table[this.code].exit;
+  }
+
+  /** Such as `org.appjail.Error.AccessDenied`. */
+  get busName(): string {
+    return `org.appjail.Error.${table[this.code].bus}`;
+  }
+}
+
+/** The words of anything that was thrown, without its stack. */
+export function wordsOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Anything that was thrown as one of ours. What is not ours is a defect and is called internal. */
+export function asAppjailError(error: unknown): AppjailError {
+  if (error instanceof AppjailError) return error;
+  return new AppjailError("internal", wordsOf(error), { cause: error });
+}

@@ -1,0 +1,799 @@
+/**
+ * One jail as the dispatcher keeps it: its life, the conversation with its jailer, and everybody
+ * who waits for something in it. All requests for a jail go through its one object, so that N first
+ * requests make one jail.
+ *
+ * @module
+ */
+import type { Channel } from "../ipc/channel.ts";
+import type { Fd } from "../ipc/fd.ts";
+import { abridgeAll } from "./abridge.ts";
+import { after, pause, within } from "./deadline.ts";
+import { homeOf } from "./environment.ts";
+import { AppjailError, asAppjailError, wordsOf } from "./errors.ts";
+import type { Ended, HelperLink } from "./helper-link.ts";
+import { type Life, type LifeAction, type LifeEvent, next } from "./life.ts";
+import type { Log } from "./log.ts";
+import type { Environment, ProfileName, ProgramName, SignalName } from "./names.ts";
+import {
+  type Allocation,
+  type DispatcherToJailer,
+  type ExitStatus,
+  type HomeState,
+  type JailerToDispatcher,
+  type JailReport,
+  type JailSpec,
+  type LiveJail,
+  type OutputLine,
+  type ProgramReport,
+  protocolVersion,
+  type VolumeKind,
+} from "./protocol.ts";
+import { OutputRing } from "./ring.ts";
+
+/**
+ * How long a jailer may take to answer: to be up, to start a program, to report. It takes
+ * milliseconds, but for a machine that starts fifty jails at once; a caller on D-Bus gives up after
+ * 25 seconds.
+ */
+const upDeadline = 20_000;
+const execDeadline = 20_000;
+const reportDeadline = 2_000;
+/** How long after a jailer has hung up the conversation is opened again, if the jail still lives. */
+const returnDelay = 1_000;
+/** How long a jailer that was told to leave may take. */
+const leaveDeadline = 3_000;
+/** And how long the helper may take to end one by force, and to lock a home that does not answer. */
+const endDeadline = 40_000;
+/**
+ * How long an idle jail whose home is encrypted stays at most: encfs takes two seconds more to leave,
+ * and nobody is to find the home open five seconds after the last program.
+ */
+const encryptedLinger = 2_000;
+/** How often a passphrase may be wrong before the request has failed. */
+const tries = 3;
+/** How many ends of programs are remembered for a client that comes back. */
+const exitsMost = 1024;
+const ringSize = 256 * 1024;
+
+export type JailerChannel = Channel<JailerToDispatcher, DispatcherToJailer>;
+
+/** What a jail needs of the dispatcher around it. */
+export interface JailWorld {
+  readonly helper: HelperLink;
+  readonly connect: (allocation: Allocation) => JailerChannel;
+  readonly spec: JailSpec;
+  /** How long it stays when it is idle, in milliseconds. */
+  readonly linger: number;
+  readonly version: string;
+  readonly log: Log;
+}
+
+type Exec = Extract<DispatcherToJailer, { readonly type: "exec" }>;
+
+/** Asks whoever wants something for the passphrase of a home. The pipe in which it comes is given away. */
+export type Ask = (wanted: {
+  readonly profile: ProfileName;
+  readonly kind: VolumeKind;
+  /** How many were wrong already. */
+  readonly tries: number;
+}) => Promise<Fd>;
+
+/** A program to be started, with its descriptors if the caller gave any. */
+export interface Program extends Omit<Exec, "type" | "id" | "before" | "argv"> {
+  readonly argv: readonly string[];
+  readonly env: Environment;
+  readonly descriptors: readonly Fd[];
+}
+
+/** A program that was started, and its end. */
+export interface Started {
+  readonly program: ProgramName;
+  /** Names this life of the jail. */
+  readonly jail: string;
+  readonly cwd: ProgramReport["cwd"];
+  /** The other end of its terminal, which the caller now owns. */
+  readonly master: Fd | undefined;
+  readonly exited: Promise<ExitStatus>;
+}
+
+/** Whoever has a program in front of them. */
+export interface Companion {
+  /** The program has stopped. */
+  readonly suspended: () => void;
+  /** Another has taken its terminal over. */
+  readonly detached: () => void;
+  /** The jail ends, for this reason. */
+  readonly ending: (why: string) => void;
+}
+
+/** How a stop went. */
+export interface Stopped {
+  readonly killed: number;
+  readonly problem: string | null;
+  /** What else is worth to be known. */
+  readonly note: string | null;
+}
+
+interface Awaited<T> {
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** What the jailer answered to a request for a program. */
+interface Answered {
+  readonly report: ProgramReport | undefined;
+  readonly master: Fd | undefined;
+}
+
+type Reported = Extract<JailerToDispatcher, { readonly type: "reported" }>;
+
+/** One jail. */
+export class Jail {
+  readonly allocation: Allocation;
+  readonly output = new OutputRing(ringSize);
+  readonly #world: JailWorld;
+  readonly #listeners = new Set<(line: OutputLine) => void>();
+  readonly #programs = new Map<ProgramName, ProgramReport>();
+  readonly #exits = new Map<ProgramName, ExitStatus>();
+  readonly #waiters = new Map<ProgramName, Set<(status: ExitStatus) => void>>();
+  readonly #execs = new Map<number, Awaited<Answered>>();
+  readonly #companions = new Map<ProgramName, Companion>();
+  readonly #reports = new Map<number, Awaited<Reported>>();
+  #life: Life = "absent";
+  #live: LiveJail | undefined;
+  #since = 0;
+  #channel: JailerChannel | undefined;
+  #conversation: Promise<void> = Promise.resolve();
+  #connected = Promise.withResolvers<JailerChannel>();
+  #up = Promise.withResolvers<void>();
+  #gone = Promise.withResolvers<Pick<Stopped, "problem" | "note">>();
+  #failure: AppjailError | undefined;
+  #stopping: Promise<Stopped> | undefined;
+  /** Ends the time for which an idle jail stays. */
+  #stay = (): void => {};
+  #idle = Promise.withResolvers<void>();
+  /** The jailer has said that nothing runs, and was asked for nothing since. */
+  #quiet = false;
+  /** The jailer has hung up, and has not been heard again since. */
+  #returning = false;
+  /** Somebody is being asked for the passphrase; tells whether the home was unlocked. */
+  #unlocking: Promise<boolean> | undefined;
+  #id = 0;
+  /** Requests between their arrival and their answer: while there are any, the jail stays. */
+  #asking = 0;
+  #seen = 0;
+
+  constructor(allocation: Allocation, world: JailWorld) {
+    this.allocation = allocation;
+    this.#world = world;
+  }
+
+  get life(): Life {
+    return this.#life;
+  }
+
+  get #linger(): number {
+    const { linger } = this.#world;
+    return this.#live?.encrypted === true ? Math.min(linger, encryptedLinger) : linger;
+  }
+
+  get #title(): string {
+    return `jail "${this.allocation.profile}"`;
+  }
+
+  // --- Requests ------------------------------------------------------------------------------
+
+  /**
+   * Starts a program, and the jail before it where there is none.
+   *
+   * @param ask for the passphrase of a home that is locked; without it, that is the failure
+   */
+  async run(program: Program, ask?: Ask): Promise<Started> {
+    this.#asking++;
+    try {
+      const channel = await this.#enterUnlocked(ask);
+      const { descriptors, ...wanted } = program;
+      const { argv: [command = ""] } = wanted;
+      const argv = [...wanted.argv];
+      this.#quiet = false;
+      const before = Date.now() + execDeadline;
+      const { report, master } = await this.#request(
+        `run ${JSON.stringify(command)}`,
+        (id) => channel.send({ type: "exec", id, ...wanted, argv, before }, descriptors),
+      );
+      if (report === undefined) throw new AppjailError("protocol", "The jailer started nothing");
+      return {
+        program: report.program,
+        jail: this.#live?.jail ?? "",
+        cwd: report.cwd,
+        master,
+        exited: this.end(report.program),
+      };
+    } finally {
+      this.#asking--;
+      for (const fd of program.descriptors) fd.close();
+      this.#settle();
+    }
+  }
+
+  /** Asks the jailer for something about a program, and waits for the answer. */
+  async #request(what: string, send: (id: number) => void): Promise<Answered> {
+    const id = ++this.#id;
+    const { promise, resolve, reject } = Promise.withResolvers<Answered>();
+    this.#execs.set(id, { resolve, reject });
+    send(id);
+    try {
+      return await within(
+        promise,
+        execDeadline,
+        () =>
+          new AppjailError(
+            "no-answer",
+            `Cannot ${what}: ${this.#title} does not answer; ` +
+              `appjail stop --force ${this.allocation.profile} ends it`,
+          ),
+      );
+    } finally {
+      this.#execs.delete(id);
+    }
+  }
+
+  /** What is known of a program that runs. */
+  running(program: ProgramName): ProgramReport {
+    const report = this.#programs.get(program);
+    if (report !== undefined) return report;
+    throw new AppjailError("unknown-program", `There is no program ${program} in ${this.#title}`);
+  }
+
+  /** The names of this life of the jail. */
+  get jailName(): string {
+    return this.#live?.jail ?? "";
+  }
+
+  /** Takes a program's terminal over. Whoever had it is told. */
+  async attach(program: ProgramName): Promise<Fd> {
+    const channel = await this.#connected.promise;
+    const { master } = await this.#request(
+      `attach to ${program}`,
+      (id) => channel.send({ type: "attach", id, program }),
+    );
+    if (master === undefined) throw new AppjailError("protocol", "The jailer gave no terminal");
+    this.#companions.get(program)?.detached();
+    this.#companions.delete(program);
+    return master;
+  }
+
+  /** Is with a program from now on; the returned function ends that, and tells whether it still was. */
+  accompany(program: ProgramName, companion: Companion): () => boolean {
+    this.#companions.set(program, companion);
+    return () => {
+      if (this.#companions.get(program) !== companion) return false;
+      return this.#companions.delete(program);
+    };
+  }
+
+  /** Whoever had the program in front of them is gone. */
+  hangUp(program: ProgramName): void {
+    if (this.#programs.has(program)) this.#channel?.send({ type: "hangup", program });
+  }
+
+  /** The end of a program that runs, or that ended not long ago. */
+  end(program: ProgramName): Promise<ExitStatus> {
+    const status = this.#exits.get(program);
+    if (status !== undefined) return Promise.resolve(status);
+    if (!this.#programs.has(program)) {
+      throw new AppjailError("unknown-program", `There is no program ${program} in ${this.#title}`);
+    }
+    return new Promise((resolve) => {
+      const waiters = this.#waiters.get(program) ?? new Set();
+      waiters.add(resolve);
+      this.#waiters.set(program, waiters);
+    });
+  }
+
+  /** A program whose client has come back, or that somebody waits for: in this very life, or any. */
+  async again(program: ProgramName, jail: string | null): Promise<Started> {
+    if (this.#life === "starting") await this.#up.promise.catch(() => {});
+    if (jail !== null && this.#live?.jail !== jail) {
+      throw new AppjailError("unknown-program", `The jail in which ${program} ran has ended`);
+    }
+    return {
+      program,
+      jail: this.jailName,
+      cwd: this.#programs.get(program)?.cwd ?? homeOf(this.allocation.profile),
+      master: undefined,
+      exited: this.end(program),
+    };
+  }
+
+  /** Resolves when the jailer has taken it: more than it can take must not be sent. */
+  async signal(program: ProgramName, signal: SignalName): Promise<void> {
+    this.#channel?.send({ type: "signal", program, signal });
+    await this.#channel?.drain();
+  }
+
+  /** What `appjail status` shows; `undefined` when there is no jail, and its home is plain. */
+  async report(home: HomeState): Promise<JailReport | undefined> {
+    const life = this.#life;
+    if (life === "absent") {
+      if (home.kind === null && home.problem === null) return undefined;
+      return {
+        profile: this.allocation.profile,
+        owner: this.allocation.owner,
+        uid: this.allocation.uid,
+        state: home.unlocked ? "unlocked" : "locked",
+        jailer_pid: null,
+        started: 0,
+        programs: [],
+        processes: 0,
+        memory_bytes: 0,
+        home,
+      };
+    }
+    const reported = life === "starting" ? undefined : await this.#ask().catch(() => undefined);
+    return {
+      profile: this.allocation.profile,
+      owner: this.allocation.owner,
+      uid: this.allocation.uid,
+      state: reported === undefined && (life === "running" || life === "idle") ? "silent" : life,
+      jailer_pid: this.#live?.pid ?? null,
+      started: this.#live?.started ?? this.#since,
+      programs: reported?.programs ?? [...abridgeAll([...this.#programs.values()])],
+      processes: reported?.processes ?? this.#programs.size,
+      memory_bytes: reported?.memory_bytes ?? 0,
+      home,
+    };
+  }
+
+  /** Ends the jail: TERM to all, KILL to what is left after so many milliseconds. */
+  stop(force: boolean, timeout: number): Promise<Stopped> {
+    if (this.#life === "absent") return Promise.resolve({ killed: 0, problem: null, note: null });
+    // A stop by force comes through, even where a patient one is under way.
+    if (force && this.#stopping !== undefined) this.#kill();
+    this.#stopping ??= this.#stop(force, timeout).finally(() => this.#stopping = undefined);
+    return this.#stopping;
+  }
+
+  /** Calls back for every further line of output; the returned function ends that. */
+  listen(callback: (line: OutputLine) => void): () => void {
+    this.#listeners.add(callback);
+    return () => this.#listeners.delete(callback);
+  }
+
+  // --- Events of the helper ------------------------------------------------------------------
+
+  /** A jail of an earlier daemon that still lives. */
+  adopt(live: LiveJail): void {
+    this.#live = live;
+    this.#feed("adopt");
+  }
+
+  /** The helper says that the jail has ended. */
+  async ended(
+    { problem, said, why, note }: Pick<Ended, "problem" | "said" | "why" | "note">,
+  ): Promise<void> {
+    await this.#heardOut();
+    const failure = this.#failure ??
+      // bubblewrap tells the pid before it has mounted everything.
+      (this.#life === "starting"
+        ? new AppjailError("start-failed", `Cannot start ${this.#title}: ${said ?? "it ended"}`)
+        : new AppjailError(
+          "lost",
+          `The ${this.#title} has ended${why ?? problem ? `: ${why ?? problem}` : ""}`,
+        ));
+    this.#tellWhy(why);
+    this.#failure = undefined;
+    for (const waiting of [...this.#execs.values(), ...this.#reports.values()]) {
+      waiting.reject(failure);
+    }
+    this.#execs.clear();
+    this.#reports.clear();
+    this.#connected.reject(failure);
+    this.#connected.promise.catch(() => {});
+    this.#up.reject(failure);
+    this.#up.promise.catch(() => {});
+    this.#allKilled();
+    this.#channel?.close();
+    this.#channel = undefined;
+    this.#returning = false;
+    const gone = this.#gone;
+    this.#gone = Promise.withResolvers();
+    this.#connected = Promise.withResolvers();
+    this.#up = Promise.withResolvers();
+    this.#idle = Promise.withResolvers();
+    this.#quiet = false;
+    this.#feed("gone");
+    gone.resolve({ problem, note });
+  }
+
+  /** What the jailer said last is heard first. */
+  async #heardOut(): Promise<void> {
+    await within(this.#conversation, 1000, () => new Error()).catch(() => this.#channel?.close());
+  }
+
+  #tellWhy(why: string | null): void {
+    if (why === null || this.#companions.size === 0) return;
+    this.#world.log.info(`${this.#title} was ended: ${why}`);
+    for (const companion of this.#companions.values()) companion.ending(why);
+  }
+
+  /** With pid 1 the kernel has killed all that was left. pid_namespaces(7). */
+  #allKilled(): void {
+    for (const program of [...this.#programs.keys()]) {
+      this.#exited(program, { by: "signal", signal: 9, core: false });
+    }
+  }
+
+  /** The helper says that nothing of it runs any more: clients need not wait for its home. */
+  async locking(why: string | null): Promise<void> {
+    const life = this.#live;
+    this.#feed("stop");
+    await this.#heardOut();
+    if (this.#live !== life || this.#life !== "leaving") return;
+    this.#tellWhy(why);
+    this.#allKilled();
+  }
+
+  // --- Life ----------------------------------------------------------------------------------
+
+  #feed(event: LifeEvent): LifeAction {
+    const [life, action] = next(this.#life, event);
+    if (life !== this.#life) this.#world.log.debug(`${this.#title}: ${this.#life} to ${life}`);
+    this.#life = life;
+    switch (action) {
+      case "start":
+        this.#since = Date.now();
+        this.#live = undefined;
+        this.#exits.clear();
+        void this.#start();
+        break;
+      case "connect":
+        this.#since = Date.now();
+        this.#open();
+        break;
+      case "linger":
+        this.#stay = after(this.#linger, () => this.#feed("lingered"));
+        break;
+      case "stay":
+        this.#stay();
+        break;
+      case "leave":
+        void this.#leave();
+        break;
+      case "wait":
+      case "nothing":
+        break;
+      default:
+        action satisfies never;
+    }
+    return action;
+  }
+
+  /** A channel to the jailer of a jail that will not leave before the caller has sent something. */
+  async #enter(): Promise<JailerChannel> {
+    while (this.#feed("ask") === "wait") {
+      await within(
+        this.#gone.promise,
+        endDeadline,
+        () =>
+          new AppjailError(
+            "no-answer",
+            `The ${this.#title} is ending and has not ended yet; try again when it has`,
+          ),
+      );
+    }
+    return await this.#connected.promise;
+  }
+
+  /** The same, once the home is unlocked. */
+  async #enterUnlocked(ask: Ask | undefined): Promise<JailerChannel> {
+    for (;;) {
+      try {
+        return await this.#enter();
+      } catch (error) {
+        if (!(error instanceof AppjailError) || error.code !== "passphrase-required") throw error;
+        await this.unlock(ask, error);
+      }
+    }
+  }
+
+  /**
+   * Unlocks the home. Of those who want that at the same time one is asked, and the others wait for
+   * what comes of it: it may be locked still, because who was asked has gone away.
+   *
+   * @param locked what is thrown when there is nobody to ask
+   */
+  async unlock(ask: Ask | undefined, locked: AppjailError): Promise<void> {
+    while (this.#unlocking !== undefined) {
+      // Whoever cannot be asked need not wait for one who can.
+      if (ask === undefined) throw locked;
+      if (await this.#unlocking) return;
+    }
+    if (ask === undefined) throw locked;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#unlocking = promise;
+    try {
+      await this.#askAndUnlock(ask);
+      resolve(true);
+    } finally {
+      this.#unlocking = undefined;
+      resolve(false);
+    }
+  }
+
+  async #askAndUnlock(ask: Ask): Promise<void> {
+    const { helper } = this.#world;
+    const { uid, profile } = this.allocation;
+    const home = await this.home();
+    if (home.kind === null || home.unlocked) return;
+    for (let wrong = 0; wrong < tries; wrong++) {
+      const pipe = await ask({ profile, kind: home.kind, tries: wrong });
+      try {
+        return await helper.unlock(uid, pipe);
+      } catch (error) {
+        if (!(error instanceof AppjailError)) throw error;
+        const message = `The home of "${profile}": ${error.message}`;
+        if (error.code !== "wrong-passphrase") throw new AppjailError(error.code, message);
+      }
+    }
+    throw new AppjailError(
+      "wrong-passphrase",
+      `Cannot unlock the home of "${profile}": the passphrase was wrong ${tries} times`,
+    );
+  }
+
+  /** What its home is on the disk. */
+  async home(): Promise<HomeState> {
+    const [home] = await this.#world.helper.homes([this.allocation.uid]);
+    if (home === undefined) throw new AppjailError("protocol", "The helper named no home");
+    if (home.problem !== null) throw new AppjailError("home-refused", home.problem);
+    return home;
+  }
+
+  async #start(): Promise<void> {
+    try {
+      const { helper, spec } = this.#world;
+      this.#live = await helper.start(this.allocation.uid, spec, () => this.#open());
+    } catch (error) {
+      this.#failure = asAppjailError(error);
+      this.#channel?.close();
+      await this.ended({ problem: null, said: null, why: null, note: null });
+    }
+  }
+
+  /** Opens the conversation. Messages may be sent at once: they wait in the jailer's socket. */
+  #open(): void {
+    let channel: JailerChannel;
+    try {
+      channel = this.#world.connect(this.allocation);
+    } catch (error) {
+      this.#fail(`its jailer cannot be reached: ${wordsOf(error)}`);
+      return;
+    }
+    this.#channel = channel;
+    this.#seen = 0;
+    const { version } = this.#world;
+    channel.send({ type: "hello", role: "dispatcher", protocol: protocolVersion, version });
+    this.#conversation = this.#converse(channel);
+    this.#connected.resolve(channel);
+  }
+
+  /** Gives a jail up that does not keep the rules; it is ended by force. */
+  #fail(why: string): void {
+    this.#failure ??= new AppjailError("no-answer", `The ${this.#title} is ended: ${why}`);
+    this.#world.log.info(this.#failure.message);
+    this.#connected.reject(this.#failure);
+    this.#connected.promise.catch(() => {});
+    this.#feed("stop");
+    this.#kill();
+  }
+
+  #kill(): void {
+    this.#world.helper.end(
+      this.allocation.uid,
+      this.#live?.jail ?? null,
+      (error) => this.#world.log.info(`${this.#title} cannot be ended: ${error.message}`),
+    );
+  }
+
+  async #converse(channel: JailerChannel): Promise<void> {
+    try {
+      const first = await within(
+        channel.receive(),
+        upDeadline,
+        () => new Error("its jailer does not come up"),
+      );
+      if (first === undefined) return void this.#returnTo(channel);
+      if (first.message.type !== "hello" || first.message.protocol !== protocolVersion) {
+        throw new Error("its jailer is of another version; appjail stop --force ends it");
+      }
+      for (;;) {
+        const incoming = await channel.receive();
+        if (incoming === undefined) return void this.#returnTo(channel);
+        this.#hear(channel, incoming.message, incoming.descriptors);
+      }
+    } catch (error) {
+      channel.close();
+      this.#fail(wordsOf(error));
+    }
+  }
+
+  /** The jailer has hung up: with its jail, as the helper will say, or another is talking to it. */
+  async #returnTo(channel: JailerChannel): Promise<void> {
+    if (this.#channel !== channel) return;
+    // Who asks for something now waits for the next conversation, or for the end.
+    this.#connected = Promise.withResolvers();
+    await Promise.race([this.#gone.promise, pause(returnDelay)]);
+    // One that is to leave may have done so; it is seen to by whoever told it.
+    if (this.#channel !== channel || this.#life === "absent" || this.#life === "leaving") return;
+    if (this.#returning) this.#fail("its jailer has hung up");
+    else {
+      this.#returning = true;
+      this.#open();
+    }
+  }
+
+  #hear(channel: JailerChannel, message: JailerToDispatcher, descriptors: readonly Fd[]): void {
+    switch (message.type) {
+      case "hello":
+        throw new Error("its jailer said hello twice");
+      case "present":
+        for (const report of message.programs) this.#programs.set(report.program, report);
+        for (const { program, status } of message.exits) this.#exited(program, status);
+        this.#returning = false;
+        this.#feed("up");
+        this.#up.resolve();
+        return;
+      case "started": {
+        const { program } = message.program;
+        this.#programs.set(program, message.program);
+        // Whoever wanted it was told that it did not start: it must not run behind their back.
+        if (!this.#answered(message.id, message.program, descriptors)) {
+          channel.send({ type: "signal", program, signal: "SIGKILL" });
+        }
+        return;
+      }
+      case "attached":
+        this.#answered(message.id, undefined, descriptors);
+        return;
+      case "suspended":
+        this.#companions.get(message.program)?.suspended();
+        return;
+      case "refused":
+        this.#take(message.id)?.reject(new AppjailError(message.code, message.message));
+        return;
+      case "exited":
+        this.#exited(message.program, message.status);
+        // Only when its client has been told: were this process killed in between, nobody would know.
+        after(0, () => channel.send({ type: "heard", program: message.program }));
+        return;
+      case "idle":
+        // What was said before the jailer knew of a request says nothing about it.
+        if (this.#execs.size > 0) return;
+        this.#quiet = true;
+        this.#idle.resolve();
+        this.#settle();
+        return;
+      case "reported":
+        this.#reports.get(message.id)?.resolve(message);
+        return;
+      case "output":
+        for (const line of message.lines) this.#write(line);
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+
+  /**
+   * Hands the answer to whoever waits for it; a terminal that nobody wants any more is closed.
+   *
+   * @returns whether anybody did
+   */
+  #answered(id: number, report: ProgramReport | undefined, descriptors: readonly Fd[]): boolean {
+    const [master] = descriptors;
+    const asked = this.#take(id);
+    if (asked === undefined) master?.close();
+    else asked.resolve({ report, master });
+    return asked !== undefined;
+  }
+
+  /** Who waits for an answer; it comes once. */
+  #take(id: number): Awaited<Answered> | undefined {
+    const asked = this.#execs.get(id);
+    this.#execs.delete(id);
+    return asked;
+  }
+
+  /** Idle is a jail in which nothing runs and for which nobody has a request under way. */
+  #settle(): void {
+    if (this.#quiet && this.#asking === 0) this.#feed("idle");
+  }
+
+  #write(line: OutputLine): void {
+    if (line.sequence < this.#seen) return;
+    this.#seen = line.sequence + 1;
+    // Numbered anew: a jail's numbers begin again with each of its lives.
+    const kept = this.output.append(line.program, line.stream, line.text, line.at);
+    this.#world.log.info(`[${this.allocation.profile} ${line.program}] ${line.text}`);
+    for (const listener of this.#listeners) listener(kept);
+  }
+
+  #exited(program: ProgramName, status: ExitStatus): void {
+    this.#programs.delete(program);
+    this.#companions.delete(program);
+    this.#remember(program, status);
+    const waiters = this.#waiters.get(program);
+    this.#waiters.delete(program);
+    for (const resolve of waiters ?? []) resolve(status);
+  }
+
+  #remember(program: ProgramName, status: ExitStatus): void {
+    this.#exits.set(program, status);
+    for (const oldest of this.#exits.keys()) {
+      if (this.#exits.size <= exitsMost) break;
+      this.#exits.delete(oldest);
+    }
+  }
+
+  async #ask(): Promise<Reported> {
+    const channel = this.#channel;
+    if (channel === undefined) throw new Error("there is no jailer");
+    const id = ++this.#id;
+    const { promise, resolve, reject } = Promise.withResolvers<Reported>();
+    this.#reports.set(id, { resolve, reject });
+    channel.send({ type: "report", id });
+    try {
+      return await within(promise, reportDeadline, () => new Error("silent"));
+    } finally {
+      this.#reports.delete(id);
+    }
+  }
+
+  /** The orderly end of an idle jail; one that does not leave is ended by force. */
+  async #leave(): Promise<void> {
+    const gone = this.#gone.promise;
+    this.#channel?.send({ type: "leave" });
+    const left = await Promise.race([
+      gone.then(() => true),
+      pause(leaveDeadline).then(() => false),
+    ]);
+    if (!left) this.#kill();
+  }
+
+  async #stop(force: boolean, timeout: number): Promise<Stopped> {
+    const gone = this.#gone.promise;
+    const limit = performance.now() + timeout;
+    const rest = (): number => Math.max(0, limit - performance.now());
+    const starting = this.#life === "starting";
+    if (starting) {
+      // What does not come up has ended by itself.
+      await within(this.#up.promise, Math.max(rest(), 1000), () => new Error()).catch(() => {});
+    }
+    const idle = this.#life === "idle";
+    const adopted = this.#feed("stop");
+    if (this.#life === "absent") return { killed: 0, problem: null, note: null };
+    void adopted;
+    let killed = 0;
+    if (!force && !idle && this.#channel !== undefined) {
+      this.#idle = Promise.withResolvers();
+      this.#channel.send({ type: "terminate" });
+      await Promise.race([gone, this.#idle.promise, pause(rest())]);
+    }
+    if (!force && this.#programs.size === 0) {
+      this.#channel?.send({ type: "leave" });
+      await Promise.race([gone, pause(Math.min(leaveDeadline, Math.max(rest(), 250)))]);
+    }
+    if (this.#life === "leaving") {
+      killed = this.#programs.size;
+      this.#kill();
+    }
+    const outcome = await within(
+      gone,
+      endDeadline,
+      () => new Error(`the ${this.#title} does not end`),
+    ).catch((error) => ({ problem: wordsOf(error), note: null }));
+    return { killed, ...outcome };
+  }
+}

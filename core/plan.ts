@@ -1,0 +1,177 @@
+/**
+ * A jail as bubblewrap's words: pure, so that what a jail sees can be read and tested without
+ * making one. bwrap(1).
+ *
+ * bubblewrap runs as the app's own uid, without privileges: a mistake here can never show an
+ * application what its uid may not read.
+ *
+ * @module
+ */
+import type { AppUid, ProfileName } from "./names.ts";
+import type { JailSpec } from "./protocol.ts";
+
+/** What the plan has to know of the host. */
+export interface HostLayout {
+  /** /bin, /sbin, /lib…: a link's target where it is one (merged /usr), null where it is a folder. */
+  readonly roots: Readonly<Record<string, string | null>>;
+  /** The files and folders of {@linkcode secrets} that there are. */
+  readonly secretFiles: readonly string[];
+  readonly secretFolders: readonly string[];
+  /** Files outside of /etc to which links in /etc lead, such as a resolv.conf in /run. */
+  readonly linked: readonly string[];
+  /** Whether /etc/machine-id is a file. */
+  readonly machineId: boolean;
+}
+
+/** The folders that make a Debian system, as far as they may be links into /usr. */
+export const systemRoots: readonly string[] = [
+  "/bin",
+  "/sbin",
+  "/lib",
+  "/lib32",
+  "/lib64",
+  "/libx32",
+];
+
+/**
+ * What a machine keeps for itself in /etc. The app's uid can read next to none of it; it is covered
+ * all the same, lest a wrong mode on the host show it.
+ */
+export const secrets: readonly string[] = [
+  "/etc/shadow",
+  "/etc/shadow-",
+  "/etc/gshadow",
+  "/etc/gshadow-",
+  "/etc/passwd-",
+  "/etc/group-",
+  "/etc/subuid",
+  "/etc/subgid",
+  "/etc/sudoers",
+  "/etc/sudoers.d",
+  "/etc/security/opasswd",
+  "/etc/ssl/private",
+  "/etc/ssh",
+  "/etc/krb5.keytab",
+  "/etc/letsencrypt",
+  "/etc/wireguard",
+  "/etc/openvpn",
+  "/etc/ipsec.secrets",
+  "/etc/ipsec.d",
+  "/etc/swanctl",
+  "/etc/ppp",
+  "/etc/NetworkManager",
+  "/etc/netplan",
+  "/etc/wpa_supplicant",
+  "/etc/iwd",
+  "/etc/docker",
+  "/etc/kubernetes",
+  "/etc/appjail",
+];
+
+/** What of a program lies in /var although it is the same for every user: fonts, words, formats. */
+export const sharedData: readonly string[] = [
+  "/var/cache/dictionaries-common",
+  "/var/cache/fontconfig",
+  "/var/lib/aspell",
+  "/var/lib/ghostscript",
+  "/var/lib/ispell",
+  "/var/lib/sgml-base",
+  "/var/lib/texmf",
+  "/var/lib/xkb",
+  "/var/lib/xml-core",
+];
+
+/** Where in the jail the program of the jailer lies. */
+export const programInJail = "/run/appjail";
+
+/** What one jail is made of. */
+export interface JailPlan {
+  readonly profile: ProfileName;
+  readonly uid: AppUid;
+  readonly spec: JailSpec;
+  readonly host: HostLayout;
+  /** The folder with the program, the home, and the jail's own files, on the host. */
+  readonly program: string;
+  readonly home: string;
+  readonly files: string;
+  /** The descriptor to which bubblewrap tells the pid. */
+  readonly infoFd: number;
+}
+
+/** The words for `bwrap --args`; the command comes after them. */
+export function planJail(plan: JailPlan): readonly string[] {
+  const { host, uid } = plan;
+  const words: string[] = [];
+  const add = (...more: readonly string[]): void => void words.push(...more);
+
+  add("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts");
+  add("--unshare-cgroup-try");
+  if (plan.spec.network === "none") add("--unshare-net");
+  // The jailer is pid 1: what is orphaned comes to it, its end is the end of all, and no program
+  // inside can stop it, nor kill it but by a signal that it wants. pid_namespaces(7).
+  add("--as-pid-1", "--info-fd", String(plan.infoFd));
+
+  add("--ro-bind", "/usr", "/usr");
+  for (const [root, target] of Object.entries(host.roots)) {
+    if (target === null) add("--ro-bind", root, root);
+    else add("--symlink", target, root);
+  }
+  add("--ro-bind-try", "/opt", "/opt");
+  add("--ro-bind", "/etc", "/etc");
+  for (const file of host.secretFiles) add("--ro-bind", `${plan.files}/none`, file);
+  // A tmpfs of bubblewrap's belongs to the app, which could give itself the mode: hence read-only.
+  for (const folder of host.secretFolders) {
+    add("--perms", "0000", "--tmpfs", folder, "--remount-ro", folder);
+  }
+  for (const name of ["passwd", "group"]) {
+    add("--ro-bind", `${plan.files}/${name}`, `/etc/${name}`);
+  }
+  // What is not on the host has no place in a read-only /etc; where it is a link, it leads to D-Bus's.
+  if (host.machineId) add("--ro-bind", `${plan.files}/machine-id`, "/etc/machine-id");
+
+  add("--proc", "/proc", "--dev", "/dev");
+  add("--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev");
+  add("--perms", "1777", "--tmpfs", "/tmp");
+  for (const folder of ["/var", "/var/cache", "/var/lib", "/var/lib/dbus"]) {
+    add("--perms", "0755", "--dir", folder);
+  }
+  add("--perms", "1777", "--tmpfs", "/var/tmp");
+  for (const folder of sharedData) add("--ro-bind-try", folder, folder);
+  add("--ro-bind", `${plan.files}/machine-id`, "/var/lib/dbus/machine-id");
+  add("--symlink", "/run", "/var/run");
+  add("--perms", "0755", "--dir", "/run");
+  add("--perms", "0755", "--dir", "/run/user");
+  add("--perms", "0700", "--tmpfs", `/run/user/${uid}`);
+  for (const file of host.linked) add("--ro-bind-try", file, file);
+  add("--ro-bind", plan.program, programInJail);
+  add("--perms", "0755", "--dir", "/home");
+  add("--bind", plan.home, `/home/${plan.profile}`);
+  // What is not one of the mounts above belongs to nobody in the jail.
+  add("--remount-ro", "/");
+  add("--chdir", `/home/${plan.profile}`);
+  return words;
+}
+
+/** passwd(5) for a jail: the system's accounts, and its own; nobody else who uses the machine. */
+export function passwdFor(host: string, profile: ProfileName, uid: AppUid): string {
+  return systemAccounts(host, profile, 7).join("") +
+    `${profile}:x:${uid}:${uid}:${profile} in its jail:/home/${profile}:/bin/sh\n`;
+}
+
+/** group(5) for a jail. */
+export function groupFor(host: string, profile: ProfileName, gid: AppUid): string {
+  return systemAccounts(host, profile, 4).join("") + `${profile}:x:${gid}:\n`;
+}
+
+/** The lines whose id is a system account's; those of group(5) have four fields, the last empty. */
+function systemAccounts(text: string, except: string, count: 4 | 7): readonly string[] {
+  return text.split("\n").flatMap((line) => {
+    const fields = line.split(":");
+    const [name = "", , id = ""] = fields;
+    // Comments, and what NIS would add. nsswitch.conf(5).
+    if (fields.length !== count || /^(?:$|[#+-])/.test(name) || name === except) return [];
+    if (!/^[0-9]+$/.test(id) || (Number(id) >= 1000 && Number(id) !== 65534)) return [];
+    // The members of a group are names of people.
+    return [(count === 4 ? [...fields.slice(0, 3), ""] : fields).join(":") + "\n"];
+  });
+}

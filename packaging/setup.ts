@@ -1,0 +1,234 @@
+/**
+ * `deno task setup`: says what this machine lacks for building and trying the program, and gets it:
+ * Debian packages through apt-get when run by root, npm packages through Deno.
+ *
+ * Demo, test and bench run it first, so it is quick, and silent, when nothing is missing.
+ *
+ * @module
+ */
+
+/** What somebody is about to do. */
+const purposes = ["demo", "test", "bench"] as const;
+export type Purpose = typeof purposes[number];
+
+/** A program that is called, and the Debian package that has it. */
+interface Need {
+  readonly program: string;
+  readonly package: string;
+}
+
+/** For running jails at all. */
+const always: readonly Need[] = [
+  { program: "bwrap", package: "bubblewrap" },
+  { program: "setpriv", package: "util-linux" },
+  { program: "dbus-daemon", package: "dbus" },
+];
+
+/** For calling over D-Bus with clients that are not ours. */
+const busClients: readonly Need[] = [
+  { program: "gdbus", package: "libglib2.0-bin" },
+  { program: "dbus-send", package: "dbus-bin" },
+];
+
+/** What people run on a terminal. */
+const terminalPrograms: readonly Need[] = [
+  { program: "less", package: "less" },
+  { program: "pinentry-tty", package: "pinentry-tty" },
+  { program: "top", package: "procps" },
+  { program: "tmux", package: "tmux" },
+  { program: "vim.tiny", package: "vim-tiny" },
+];
+
+/** Encrypted homes, how they become so, and what people keep in them. */
+const vaultPrograms: readonly Need[] = [
+  { program: "encfs", package: "encfs" },
+  { program: "gocryptfs", package: "gocryptfs" },
+  { program: "rsync", package: "rsync" },
+  { program: "sqlite3", package: "sqlite3" },
+  { program: "strace", package: "strace" },
+];
+
+const extra: Readonly<Record<Purpose, readonly Need[]>> = {
+  demo: busClients,
+  test: [...busClients, ...terminalPrograms, ...vaultPrograms],
+  bench: [
+    { program: "hyperfine", package: "hyperfine" },
+    { program: "firejail", package: "firejail" },
+    { program: "gocryptfs", package: "gocryptfs" },
+  ],
+};
+
+/** Which of these programs are nowhere to be found. */
+export function missingOf(
+  needs: readonly Need[],
+  searchPath: string,
+  isProgram: (path: string) => boolean,
+): readonly Need[] {
+  // A user's PATH lacks the sbin folders, and these programs may be in one.
+  const folders = new Set(
+    `${searchPath}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`.split(":")
+      .filter((folder) => folder.startsWith("/")),
+  );
+  return needs.filter(({ program }) =>
+    ![...folders].some((folder) => isProgram(`${folder}/${program}`))
+  );
+}
+
+function isProgram(path: string): boolean {
+  try {
+    const { isFile, mode } = Deno.statSync(path);
+    return isFile && ((mode ?? 0) & 0o111) !== 0;
+  } catch {
+    return false;
+  }
+}
+
+/** The programs that are missing on this machine. */
+function missing(purpose: Purpose | undefined): readonly Need[] {
+  const needs = purpose === undefined ? always : [...always, ...extra[purpose]];
+  return missingOf(needs, Deno.env.get("PATH") ?? "", isProgram);
+}
+
+/** Runs a command whose output people see as it comes; tells whether it succeeded. */
+async function succeeds(
+  program: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  cwd?: string,
+): Promise<boolean> {
+  const command = new Deno.Command(program, {
+    args: [...args],
+    env,
+    stdin: "null",
+    stdout: "inherit",
+    stderr: "inherit",
+    ...(cwd === undefined ? {} : { cwd }),
+  });
+  return (await command.spawn().status).success;
+}
+
+/** Installs Debian packages. The lists of a fresh machine are empty, those of an old one stale. */
+async function install(packages: readonly string[]): Promise<void> {
+  const apt = (...words: readonly string[]) =>
+    succeeds(
+      "apt-get",
+      ["-qq", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0", ...words],
+      {
+        DEBIAN_FRONTEND: "noninteractive",
+        LC_ALL: "C.UTF-8",
+      },
+    );
+  const wanted = ["install", "-y", "--no-install-recommends", ...packages];
+  const known = await new Deno.Command("apt-cache", { args: ["show", "--", ...packages] }).output();
+  if (known.success && await apt(...wanted)) return;
+  console.log("setup: fetching the package lists (apt-get update) ...");
+  // One repository that does not answer is no reason to give up: the rest may have what is needed.
+  await apt("update");
+  if (await apt(...wanted)) return;
+  throw new Error(
+    `Cannot install ${packages.join(" ")}: apt-get failed, as it says above; ` +
+      `try: apt-get update && apt-get install ${packages.join(" ")}`,
+  );
+}
+
+/** Sees to the programs that come from Debian. */
+async function setUpPrograms(purpose: Purpose | undefined): Promise<void> {
+  const lacking = missing(purpose);
+  if (lacking.length === 0) return;
+  const programs = lacking.map(({ program }) => program).join(", ");
+  const packages = [...new Set(lacking.map((need) => need.package))];
+  if (missingOf([{ program: "apt-get", package: "apt" }], "", isProgram).length > 0) {
+    throw new Error(
+      `Cannot go on without ${programs}: there is no apt-get here to install them with; ` +
+        `install what your system calls ${packages.join(", ")}`,
+    );
+  }
+  if (Deno.uid() !== 0) {
+    throw new Error(
+      `Cannot go on without ${programs}; run as root: apt-get install ${packages.join(" ")}`,
+    );
+  }
+  console.log(`setup: ${programs} missing; installing with apt-get: ${packages.join(" ")} ...`);
+  await install(packages);
+  const still = missing(purpose).map(({ program }) => program);
+  if (still.length > 0) {
+    throw new Error(`Cannot find ${still.join(", ")} although apt-get installed the packages`);
+  }
+}
+
+/** Every TypeScript file of the repository that may import a package. */
+function* sources(folder: string): Generator<string> {
+  for (const { name, isFile, isDirectory } of Deno.readDirSync(folder)) {
+    if (name.startsWith(".") || name === "dist" || name === "node_modules") continue;
+    if (isDirectory) yield* sources(`${folder}/${name}`);
+    else if (isFile && name.endsWith(".ts")) yield `${folder}/${name}`;
+  }
+}
+
+/** Sees to the packages that come from npm, and to the bundler, which Deno fetches from there too. */
+async function setUpPackages(root: string): Promise<void> {
+  const deno = Deno.execPath();
+  if (!await succeeds(deno, ["cache", "--quiet", "--frozen", ...sources(root)], {}, root)) {
+    throw new Error(
+      "Cannot get the npm packages, as Deno says above; if it is the lock file, run: deno install",
+    );
+  }
+  const { stdout } = await new Deno.Command(deno, {
+    args: ["info", "--json", "--no-config"],
+    stderr: "null",
+  }).output();
+  const info: unknown = JSON.parse(new TextDecoder().decode(stdout));
+  if (
+    typeof info === "object" && info !== null && "denoDir" in info &&
+    typeof info.denoDir === "string" && hasBundler(info.denoDir)
+  ) return;
+  console.log("setup: fetching the bundler (esbuild, from npm) ...");
+  const scratch = Deno.makeTempDirSync({ prefix: "appjail-setup-" });
+  try {
+    Deno.writeTextFileSync(`${scratch}/empty.ts`, "export {};\n");
+    const words = ["bundle", "--quiet", `--output=${scratch}/empty.js`, `${scratch}/empty.ts`];
+    if (!await succeeds(deno, words, {}, scratch)) {
+      throw new Error("Cannot get the bundler from npm, as Deno says above");
+    }
+  } finally {
+    Deno.removeSync(scratch, { recursive: true });
+  }
+}
+
+/** Whether Deno has unpacked an esbuild: it keeps it apart from the other packages. */
+function hasBundler(denoDir: string): boolean {
+  try {
+    return [...Deno.readDirSync(`${denoDir}/dl`)].some(({ name }) => name.startsWith("esbuild-"));
+  } catch {
+    return false;
+  }
+}
+
+/** Gets what is missing for `purpose`, or for building and running alone. */
+export async function setUp(purpose: Purpose | undefined): Promise<void> {
+  await setUpPrograms(purpose);
+  await setUpPackages(Deno.realPathSync(`${import.meta.dirname}/..`));
+}
+
+/** What the command line asks for, or what is wrong with it. */
+export function parseArguments(args: readonly string[]): { purpose: Purpose | undefined } | string {
+  if (args.length === 0) return { purpose: undefined };
+  const purpose = purposes.find((name) => name === args[1]);
+  if (args[0] === "--for" && args.length === 2 && purpose !== undefined) return { purpose };
+  return `${args.join(" ")} is not understood`;
+}
+
+if (import.meta.main) {
+  const asked = parseArguments(Deno.args);
+  if (typeof asked === "string") {
+    console.error(`setup: ${asked}. Usage: deno task setup [--for ${purposes.join("|")}]`);
+    Deno.exit(100);
+  }
+  try {
+    await setUp(asked.purpose);
+    if (asked.purpose === undefined) console.log("setup: nothing is missing");
+  } catch (error) {
+    console.error(`setup: ${error instanceof Error ? error.message : String(error)}`);
+    Deno.exit(111);
+  }
+}

@@ -1,0 +1,241 @@
+/** The completions, in the shells that they are for, with a stub in the place of appjail. */
+import { deepEqual, equal, ok } from "node:assert/strict";
+import { Scratch } from "../scratch.ts";
+import { inProcess } from "./appjail.ts";
+
+// No timer, no wait and no process outlives its test.
+Deno.test.sanitizer({ ops: true, resources: true });
+
+const verbs = ["run", "status", "stop", "logs", "profiles", "daemon", "completions", "help"];
+const profiles = ["mail", "web", "work"];
+
+async function scriptFor(shell: string): Promise<string> {
+  const { code, stdout, stderr } = await inProcess(["completions", shell]);
+  deepEqual([code, stderr], [0, ""]);
+  return stdout;
+}
+
+/** Each option of a verb, in each of its spellings, as its help has it. */
+async function optionsOf(verb: string): Promise<readonly string[]> {
+  const { stdout } = await inProcess(["help", verb]);
+  const [, options = ""] = stdout.split("\noptions:\n");
+  return options.split("\n\n")[0]?.split("\n").flatMap((line) =>
+    [...line.slice(0, 24).matchAll(/(?<=^|[\s[])--?[A-Za-z][-A-Za-z]*/g)].map(([word]) => word)
+  ).filter((word) => word !== "--") ?? [];
+}
+
+/** What bash offers for a line, given as bash cuts it into words; the cursor is at the last one. */
+async function offered(
+  lines: readonly (readonly string[])[],
+  folder = "/",
+): Promise<readonly (readonly string[])[]> {
+  using scratch = new Scratch();
+  const script = scratch.file("completion", await scriptFor("bash"));
+  const driver = scratch.file(
+    "driver",
+    `source ${script}
+appjail() {
+  [[ $* == profiles ]] || { echo "called with $*" >&2; return 1; }
+  printf '%s\\n' ${profiles.join(" ")}
+}
+line() {
+  COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+  _appjail
+  ((\${#COMPREPLY[@]})) && printf '%s\\n' "\${COMPREPLY[@]}"
+  echo "-- end"
+}
+${
+      lines.map((words) =>
+        `line appjail ${words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ")}`
+      ).join("\n")
+    }
+`,
+  );
+  const { stdout, stderr } = await new Deno.Command("bash", {
+    args: ["--norc", "--noprofile", driver],
+    cwd: folder,
+  }).output();
+  const text = new TextDecoder();
+  equal(text.decode(stderr), "");
+  return text.decode(stdout).split("-- end\n").slice(0, -1)
+    .map((part) => part.split("\n").slice(0, -1));
+}
+
+function isInstalled(program: string): boolean {
+  return (Deno.env.get("PATH") ?? "").split(":").some((folder) => {
+    try {
+      return Deno.statSync(`${folder}/${program}`).isFile;
+    } catch {
+      return false;
+    }
+  });
+}
+
+for (const [shell, option] of [["bash", "-n"], ["zsh", "-n"], ["fish", "--no-execute"]] as const) {
+  Deno.test(`${shell} takes its script`, { ignore: !isInstalled(shell) }, async () => {
+    using scratch = new Scratch();
+    const { success, stderr } = await new Deno.Command(shell, {
+      args: [option, scratch.file("script", await scriptFor(shell))],
+    }).output();
+    ok(success, new TextDecoder().decode(stderr));
+  });
+}
+
+Deno.test("every command and every option is in every script", async () => {
+  const scripts = [await scriptFor("bash"), await scriptFor("zsh"), await scriptFor("fish")];
+  for (const verb of verbs) {
+    const options = await optionsOf(verb);
+    ok(options.includes("--help") && options.includes("-h"));
+    for (const script of scripts) {
+      ok(script.includes(verb));
+      for (const option of options.filter((option) => option.startsWith("--"))) {
+        ok(
+          script.includes(option) || script.includes(`-l ${option.slice(2)}`),
+          `${verb} ${option}`,
+        );
+      }
+    }
+  }
+});
+
+Deno.test("bash offers the commands, and the options that stand before them", async () => {
+  const [all = [], some, options, afterSocket, cut] = await offered([
+    [""],
+    ["st"],
+    ["--"],
+    ["--socket", "/x", "st"],
+    ["--socket", "=", "/x", "prof"],
+  ]);
+  for (const word of [...verbs, "--socket", "--version", "--help"]) ok(all.includes(word), word);
+  deepEqual(some, ["status", "stop"]);
+  deepEqual(options, ["--socket", "--version", "--help"]);
+  deepEqual(afterSocket, ["status", "stop"]);
+  deepEqual(cut, ["profiles"]);
+});
+
+Deno.test("bash offers each command's options, all of them and no other's", async () => {
+  const found = await offered(verbs.map((verb) => [verb, "-"]));
+  for (const [at, verb] of verbs.entries()) {
+    deepEqual([...(found[at] ?? [])].sort(), [...await optionsOf(verb)].sort(), verb);
+  }
+});
+
+Deno.test("bash offers the profiles that there are now, wherever one is meant", async () => {
+  const places = [
+    ["stop", ""],
+    ["stop", "mail", ""],
+    ["status", ""],
+    ["status", "--json", ""],
+    ["logs", ""],
+    ["logs", "-f", ""],
+    ["run", "-p", ""],
+    ["run", "--detach", "--profile", ""],
+    ["run", "--profile", "="],
+    ["--socket", "/x", "stop", ""],
+  ];
+  const found = await offered(places);
+  for (const [at, words] of places.entries()) deepEqual(found[at], profiles, words.join(" "));
+  deepEqual(await offered([["stop", "w"], ["run", "--profile", "=", "wo"], ["stop", "x"]]), [
+    ["web", "work"],
+    ["work"],
+    [],
+  ]);
+});
+
+Deno.test("bash offers files and folders where an option takes one", async () => {
+  using scratch = new Scratch();
+  for (const name of ["folder", "other folder"]) scratch.folder(name);
+  scratch.file("file.toml");
+  const all = ["file.toml", "folder", "other folder"];
+  const lines = [
+    ["--socket", ""],
+    ["status", "--socket", "fi"],
+    ["daemon", "--config", ""],
+    ["daemon", "--data-root", ""],
+    ["run", "--cwd", "o"],
+    ["run", "-C", ""],
+  ];
+  deepEqual((await offered(lines, scratch.path)).map((words) => [...words].sort()), [
+    all,
+    ["file.toml"],
+    all,
+    all.slice(1),
+    ["other folder"],
+    all.slice(1),
+  ]);
+});
+
+Deno.test("bash offers nothing where only the person knows", async () => {
+  deepEqual(
+    await offered([
+      ["daemon", "--bus", ""],
+      ["daemon", "--uid-range", "1"],
+      ["stop", "--timeout", ""],
+      ["run", "-e", ""],
+      ["run", "--env", "A", "=", "b"],
+      ["profiles", ""],
+      ["daemon", ""],
+      ["nonsense", ""],
+    ]),
+    Array(8).fill([]),
+  );
+  deepEqual(await offered([["help", "r"], ["completions", ""]]), [["run"], [
+    "bash",
+    "zsh",
+    "fish",
+  ]]);
+});
+
+Deno.test("bash offers a command where run's is due, and no option of ours behind it", async () => {
+  using scratch = new Scratch();
+  scratch.file("--detached notes");
+  const [command, dash, after, afterDashes, behindEnv, ours] = await offered([
+    ["run", "mkfif"],
+    ["run", "-p", "work", "mkfif"],
+    ["run", "mkfifo", "--de"],
+    ["run", "--", "mkfif"],
+    ["run", "-e", "A", "=", "b", "mkfif"],
+    ["run", "--de"],
+  ], scratch.path);
+  for (const found of [command, dash, afterDashes, behindEnv]) {
+    // Once for each folder in PATH that has it: bash itself shows it once.
+    deepEqual([...new Set(found)], ["mkfifo"]);
+  }
+  deepEqual(after, ["--detached notes"]);
+  deepEqual(ours, ["--detach"]);
+});
+
+Deno.test("fish offers the same", { ignore: !isInstalled("fish") }, async () => {
+  using scratch = new Scratch();
+  scratch.file("appjail", `#!/bin/sh\nprintf '%s\\n' ${profiles.join(" ")}\n`, 0o755);
+  const lines: Readonly<Record<string, readonly string[]>> = {
+    "st": ["status", "stop"],
+    "--socket /x prof": ["profiles"],
+    "stop ": profiles,
+    "run -p w": ["web", "work"],
+    "help r": ["run"],
+    "completions ": ["bash", "fish", "zsh"],
+    "run --de": ["--detach"],
+    "run mkfif": ["mkfifo"],
+    "run -- mkfif": ["mkfifo"],
+    "run -e A=b mkfif": ["mkfifo"],
+    "run mkfifo --de": [],
+    "daemon --bus ": [],
+  };
+  const { stdout, stderr } = await new Deno.Command("fish", {
+    args: [
+      "--no-config",
+      "-c",
+      'source $argv[1]; for line in $argv[2..-1]; complete -C "appjail $line"; echo "-- end"; end',
+      scratch.file("script", await scriptFor("fish")),
+      ...Object.keys(lines),
+    ],
+    env: { PATH: `${scratch.path}:${Deno.env.get("PATH")}` },
+    cwd: scratch.path,
+  }).output();
+  const text = new TextDecoder();
+  equal(text.decode(stderr), "");
+  const found = text.decode(stdout).split("-- end\n").slice(0, -1)
+    .map((part) => part.split("\n").slice(0, -1).map((line) => line.split("\t")[0]));
+  deepEqual(found, Object.values(lines));
+});

@@ -1,0 +1,337 @@
+/**
+ * `deno task test`: sets up, builds the program once, runs every test, and then looks whether the
+ * run left anything behind on the machine. Its last line counts: `12 passed, 0 failed`.
+ *
+ * `unit` before the rest runs only what needs neither root nor a build. Files or folders may be
+ * named; without any, all are run.
+ *
+ * @module
+ */
+import {
+  dlopenLibc,
+  leftoversOf,
+  machineState,
+  remaining,
+  removeUnlessMounted,
+} from "./leftovers.ts";
+
+const root = Deno.realPathSync(`${import.meta.dirname}/..`);
+
+/** Longer than any run should take; a run that hangs ends with an answer, too. */
+const deadlineMs = 60 * 60_000;
+
+/** How many files are tested at a time: one more than can compute, because most of them wait. */
+const lanes = Math.min(3, navigator.hardwareConcurrency + 1);
+
+/** The files that take longest, which come first, so that no lane goes on when the others are done. */
+export const longest: readonly string[] = [
+  "tests/jail/vault-failures.test.ts",
+  "tests/jail/convert.test.ts",
+  "tests/jail/copy.test.ts",
+  "tests/jail/crash.test.ts",
+  "tests/jail/jailer.test.ts",
+  "tests/jail/vault.test.ts",
+  "tests/jail/stopped.test.ts",
+  "tests/jail/killed.test.ts",
+  "tests/terminal/signals.test.ts",
+  "tests/jail/verbs.test.ts",
+  "tests/jail/daemon.test.ts",
+  "tests/terminal/interactive.test.ts",
+  "tests/jail/inside.test.ts",
+  "tests/build.test.ts",
+];
+
+/** How many of those that took longest are named in the end. */
+const namedSlow = 5;
+
+/** How long what was killed may take to be gone. */
+const endDeadlineMs = 20_000;
+
+/** What needs neither root, nor a bus, nor a built program. */
+const unitTests = ["tests/ipc", "tests/core", "tests/cmd", "tests/architecture.test.ts"];
+
+export interface Count {
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+}
+
+/**
+ * Counts the tests of a JUnit report as Deno writes it. A step stands there too, as
+ * `test > step`; a step that fails makes its test fail, so steps are not counted.
+ */
+export function countReport(xml: string): Count {
+  let [passed, failed, skipped] = [0, 0, 0];
+  // Deno escapes every "<" in what a test says, so these are always tags of the report itself. A step
+  // may stand in another suite than its test: a suite is where the call was written.
+  const cases = [...xml.matchAll(testCase)].map(([, name = "", body = ""]) => ({ name, body }));
+  const names = new Set(cases.map(({ name }) => name));
+  for (const { name, body } of cases) {
+    if (isStep(name, names)) continue;
+    if (body.includes("<skipped")) skipped++;
+    else if (/<(?:failure|error)\b/.test(body)) failed++;
+    else passed++;
+  }
+  return { passed, failed, skipped };
+}
+
+const testCase = /<testcase name="([^"]*)"[^>]*>([\s\S]*?)<\/testcase>/g;
+
+function isStep(name: string, names: ReadonlySet<string>): boolean {
+  const separator = " &gt; ";
+  for (let at = name.indexOf(separator); at >= 0; at = name.indexOf(separator, at + 1)) {
+    if (names.has(name.slice(0, at))) return true;
+  }
+  return false;
+}
+
+/** The test files in a folder, or the one file, that exist; as paths from the root. */
+function testFiles(path: string): readonly string[] {
+  let info: Deno.FileInfo;
+  try {
+    info = Deno.statSync(`${root}/${path}`);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+  if (!info.isDirectory) return [path];
+  return [...Deno.readDirSync(`${root}/${path}`)]
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .flatMap(({ name, isDirectory }) =>
+      isDirectory || name.endsWith(".test.ts") ? testFiles(`${path}/${name}`) : []
+    );
+}
+
+/** Waited for by whoever spawned them. */
+const spawned = new Set<number>();
+
+async function ended(child: Deno.ChildProcess): Promise<boolean> {
+  spawned.add(child.pid);
+  const { success } = await child.status;
+  spawned.delete(child.pid);
+  return success;
+}
+
+/** Runs a Deno command whose output people see as it comes; tells whether it succeeded. */
+function deno(args: readonly string[], signal: AbortSignal): Promise<boolean> {
+  return ended(
+    new Deno.Command(Deno.execPath(), {
+      args: [...args],
+      cwd: root,
+      stdin: "null",
+      stdout: "inherit",
+      stderr: "inherit",
+      signal,
+    }).spawn(),
+  );
+}
+
+/** Those that take longest first. */
+export function inOrder(files: readonly string[]): readonly string[] {
+  const first = longest.filter((file) => files.includes(file));
+  return [...first, ...files.filter((file) => !first.includes(file))];
+}
+
+interface Lane {
+  readonly firstUid: number;
+  readonly env: Readonly<Record<string, string>>;
+  readonly scratch: string;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Runs the tests of one file, shows what they print when they are through, so that two files do not
+ * speak at the same time, and counts them.
+ */
+async function runFile(file: string, { firstUid, env, scratch, signal }: Lane): Promise<Count> {
+  const folder = file.replace(/\W+/g, "-").replace(/^tests-|-test-ts$/g, "");
+  const temporary = `${scratch}/tmp/${folder}`;
+  Deno.mkdirSync(temporary);
+  // Programs of other users put files here, too: the mode of /tmp, whatever the umask.
+  Deno.chmodSync(temporary, 0o1777);
+  const report = `${scratch}/${folder}.xml`;
+  // A job of a shell, in a process group of its own whose leader has a parent: where this was started
+  // by somebody who has left, the group is orphaned, and nothing in it can be stopped. setpgid(2).
+  const child = new Deno.Command("bash", {
+    args: [
+      ...["-c", 'set -m; "$@" 2>&1 & wait "$!"', "bash", Deno.execPath()],
+      ...["test", "-A", "--no-prompt", "--no-check", `--junit-path=${report}`, file],
+    ],
+    cwd: root,
+    env: { ...env, TMPDIR: temporary, APPJAIL_TEST_FIRST_UID: String(firstUid) },
+    stdin: "null",
+    stdout: "piped",
+    // Where bash tells of its jobs.
+    stderr: "null",
+    signal,
+  }).spawn();
+  // What a test leaves running may hold the pipe open: the end of Deno is the end.
+  const printed: Uint8Array[] = [];
+  const reading = (async () => {
+    for await (const bytes of child.stdout) printed.push(bytes);
+  })();
+  const success = await ended(child);
+  await Promise.race([reading, new Promise((resolve) => setTimeout(resolve, 1_000))]);
+  for (const bytes of printed) writeAll(bytes);
+
+  let xml = "";
+  try {
+    xml = Deno.readTextFileSync(report);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  const count = countReport(xml);
+  // A module that throws while it is loaded is not in the report.
+  return success || count.failed > 0 ? count : failure(`${file}, as it says above`, count);
+}
+
+function writeAll(bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+}
+
+const none: Count = { passed: 0, failed: 0, skipped: 0 };
+
+function failure(said: string, count: Count = none): Count {
+  console.error(`FAILED: ${said}`);
+  return { ...count, failed: count.failed + 1 };
+}
+
+/** Runs the tests and says what failed beside them; the count holds both. */
+async function run(
+  unit: boolean,
+  files: readonly string[],
+  scratch: string,
+  interrupted: AbortSignal,
+): Promise<Count> {
+  const late = AbortSignal.timeout(deadlineMs);
+  const signal = AbortSignal.any([late, interrupted]);
+  // What other users have to reach lies in a folder of this run's, so that it can be told from that
+  // of another, and nothing of it stays, however the run ends.
+  const open = `${scratch}/tmp/w`;
+  for (const folder of [`${scratch}/tmp`, open]) {
+    Deno.mkdirSync(folder);
+    Deno.chmodSync(folder, 0o755);
+  }
+  const env: Record<string, string> = { APPJAIL_TEST_FOLDER: open };
+  const scripts = `${root}/packaging`;
+
+  if (!unit) {
+    if (!await deno(["run", "-A", `${scripts}/setup.ts`, "--for", "test"], signal)) {
+      return failure("the machine could not be set up");
+    }
+    const given = Deno.env.get("APPJAIL_EXE");
+    if (given === undefined || given === "") {
+      const out = `${scratch}/dist`;
+      if (!await deno(["run", "-A", `${scripts}/build.ts`, "--out", out], signal)) {
+        return failure("the program could not be built");
+      }
+      env["APPJAIL_EXE"] = `${out}/appjail`;
+    } else console.log(`Testing ${given}, as APPJAIL_EXE says.`);
+  }
+  let count = none;
+  if (!await deno(["check", "-q", ...files], signal)) {
+    count = failure("the types of the tests, as it says above");
+  }
+
+  const before = machineState();
+  const waiting = [...inOrder(files)];
+  const times: { readonly file: string; readonly seconds: number }[] = [];
+  const lane = async (firstUid: number): Promise<void> => {
+    while (!signal.aborted) {
+      const file = waiting.shift();
+      if (file === undefined) return;
+      const began = performance.now();
+      const { passed, failed, skipped } = await runFile(file, { firstUid, env, scratch, signal });
+      times.push({ file, seconds: (performance.now() - began) / 1000 });
+      count = {
+        passed: count.passed + passed,
+        failed: count.failed + failed,
+        skipped: count.skipped + skipped,
+      };
+    }
+  };
+  // Each lane has a range of uids, 100 of them, to itself; other runs on this machine have others.
+  const first = Number(Deno.env.get("APPJAIL_TEST_FIRST_UID") ?? 1100);
+  await Promise.all(
+    Array.from({ length: lanes }, (_, index) => lane(first + 100 * index)),
+  );
+  if (interrupted.aborted) return count;
+
+  const slow = times.toSorted((a, b) => b.seconds - a.seconds).slice(0, namedSlow);
+  console.log(
+    `\nLongest: ${slow.map(({ file, seconds }) => `${file} ${Math.round(seconds)} s`).join(", ")}`,
+  );
+  if (late.aborted) {
+    count = failure(`the tests did not end within ${deadlineMs / 60_000} minutes`, count);
+  }
+  for (const left of await leftoversOf(before, `${scratch}/tmp`)) {
+    count = failure(`the tests left behind ${left}`, count);
+  }
+  return count;
+}
+
+/** Ends whatever was started from here, to the last process: one may start others meanwhile. */
+async function endAll(): Promise<void> {
+  const limit = Date.now() + endDeadlineMs;
+  for (let left = remaining(); left.length > 0 && Date.now() < limit; left = remaining()) {
+    for (const { pid } of left) {
+      try {
+        Deno.kill(pid, "SIGKILL");
+      } catch {
+        // It ended by itself.
+      }
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const unit = args[0] === "unit";
+  const named = unit ? args.slice(1) : args;
+  const wanted = named.length > 0 ? named : unit ? unitTests : ["tests"];
+  const files = wanted.flatMap((path) => testFiles(path.replace(/^\.\//, "").replace(/\/+$/, "")));
+  if (files.length === 0) {
+    console.error(`Cannot find a test in ${wanted.join(", ")}; name a file or folder from ${root}`);
+    return 100;
+  }
+
+  using libc = dlopenLibc();
+  // Whoever loses its parent becomes a child of this process, under whatever user it runs: so what
+  // is still alive after the tests can be told without fail.
+  libc.becomeSubreaper();
+  const reaper = setInterval(() => libc.reap(spawned), 100);
+  const interrupted = new AbortController();
+  const scratch = Deno.makeTempDirSync({ prefix: "appjail-test-" });
+  // Other users run what is built here.
+  Deno.chmodSync(scratch, 0o755);
+  const clean = async (): Promise<void> => {
+    await endAll();
+    try {
+      removeUnlessMounted(scratch);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      console.error(`Cannot remove ${scratch}: ${why}`);
+    }
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    Deno.addSignalListener(signal, () => interrupted.abort());
+  }
+  let count: Count;
+  try {
+    count = await run(unit, files, scratch, interrupted.signal);
+  } finally {
+    await clean();
+    clearInterval(reaper);
+  }
+  if (interrupted.signal.aborted) {
+    console.error("Interrupted: what had been started was ended.");
+    return 130;
+  }
+  const { passed, failed, skipped } = count;
+  console.log(
+    `\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`,
+  );
+  return failed === 0 && passed > 0 ? 0 : 1;
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
