@@ -4,7 +4,7 @@ import { allPids, parentOf } from "../core/process.ts";
 import { missingOf } from "../packaging/setup.ts";
 import { jailTest, until } from "./jail/world.ts";
 import { remaining } from "./leftovers.ts";
-import { countReport, inOrder, longest } from "./run.ts";
+import { inOrder, longest, readReport } from "./run.ts";
 
 const report = `<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="deno test" tests="7" failures="2" errors="0" time="0.067">
@@ -27,12 +27,16 @@ const report = `<?xml version="1.0" encoding="UTF-8"?>
     </testsuite>
 </testsuites>`;
 
-Deno.test("a report is counted by tests, not by steps", () => {
-  assertEquals(countReport(report), { passed: 3, failed: 1, skipped: 1 });
+Deno.test("a report is counted by tests, and a test says what its steps said", () => {
+  assertEquals(readReport(report), {
+    passed: 3,
+    failed: [{ test: "bad", said: "1 test step failed.\nbad > step: Error: <skipped/>" }],
+    skipped: ["ignored"],
+  });
 });
 
 Deno.test("no report counts nothing", () => {
-  assertEquals(countReport(""), { passed: 0, failed: 0, skipped: 0 });
+  assertEquals(readReport(""), { passed: 0, failed: [], skipped: [] });
 });
 
 Deno.test("what takes longest comes first, and the rest as it was", () => {

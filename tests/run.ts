@@ -44,38 +44,100 @@ export const longest: readonly string[] = [
 /** How many of those that took longest are named in the end. */
 const namedSlow = 5;
 
+/**
+ * How many files that failed are run once more, alone: what passes then is named, because a test that
+ * minds the load is to be mended, but does not fail the run. When more fail, something is broken.
+ */
+const triedAgain = 4;
+
+/** How many lines of what a failed test said are shown again in the end. */
+const saidLines = 40;
+
 /** How long what was killed may take to be gone. */
 const endDeadlineMs = 20_000;
 
 /** What needs neither root, nor a bus, nor a built program. */
 const unitTests = ["tests/ipc", "tests/core", "tests/cmd", "tests/architecture.test.ts"];
 
-export interface Count {
+/** A test that failed, and what it said. */
+export interface Failure {
+  readonly test: string;
+  readonly said: string;
+}
+
+/** What came of some tests. */
+export interface Outcome {
   readonly passed: number;
-  readonly failed: number;
-  readonly skipped: number;
+  readonly failed: readonly Failure[];
+  readonly skipped: readonly string[];
+}
+
+const none: Outcome = { passed: 0, failed: [], skipped: [] };
+
+function failure(test: string, said = ""): Outcome {
+  return { ...none, failed: [{ test, said }] };
+}
+
+function both(one: Outcome, other: Outcome): Outcome {
+  return {
+    passed: one.passed + other.passed,
+    failed: [...one.failed, ...other.failed],
+    skipped: [...one.skipped, ...other.skipped],
+  };
 }
 
 /**
- * Counts the tests of a JUnit report as Deno writes it. A step stands there too, as
- * `test > step`; a step that fails makes its test fail, so steps are not counted.
+ * Reads the tests of a JUnit report as Deno writes it. A step stands there too, as `test > step`; a
+ * step that fails makes its test fail, so steps are not counted: what they said stands with the test.
  */
-export function countReport(xml: string): Count {
-  let [passed, failed, skipped] = [0, 0, 0];
+export function readReport(xml: string): Outcome {
   // Deno escapes every "<" in what a test says, so these are always tags of the report itself. A step
   // may stand in another suite than its test: a suite is where the call was written.
   const cases = [...xml.matchAll(testCase)].map(([, name = "", body = ""]) => ({ name, body }));
   const names = new Set(cases.map(({ name }) => name));
+  const steps = cases.filter(({ name }) => isStep(name, names));
+  let outcome = none;
   for (const { name, body } of cases) {
     if (isStep(name, names)) continue;
-    if (body.includes("<skipped")) skipped++;
-    else if (/<(?:failure|error)\b/.test(body)) failed++;
-    else passed++;
+    const test = unescaped(name);
+    if (body.includes("<skipped")) outcome = both(outcome, { ...none, skipped: [test] });
+    else if (failed.test(body)) {
+      const said = [
+        { name, body },
+        ...steps.filter((step) => step.name.startsWith(`${name} &gt; `)),
+      ]
+        .filter((one) => failed.test(one.body))
+        .map((one) => `${one.name === name ? "" : `${one.name}: `}${saidIn(one.body)}`);
+      outcome = both(outcome, failure(test, unescaped(said.join("\n"))));
+    } else outcome = both(outcome, { ...none, passed: 1 });
   }
-  return { passed, failed, skipped };
+  return outcome;
 }
 
 const testCase = /<testcase name="([^"]*)"[^>]*>([\s\S]*?)<\/testcase>/g;
+const failed = /<(?:failure|error)\b/;
+
+function saidIn(body: string): string {
+  return /<(?:failure|error)[^>]*>([\s\S]*?)<\/(?:failure|error)>/.exec(body)?.[1]?.trim() ?? "";
+}
+
+/** XML's five entities, and characters by number, which Deno writes for control characters. */
+function unescaped(text: string): string {
+  const named: Readonly<Record<string, string>> = {
+    lt: "<",
+    gt: ">",
+    quot: '"',
+    apos: "'",
+    amp: "&",
+  };
+  return text.replace(
+    /&(?:#(\d+)|#x([\da-f]+)|(lt|gt|quot|apos|amp));/gi,
+    (_all, decimal?: string, hex?: string, name?: string) =>
+      name !== undefined
+        ? named[name.toLowerCase()] ?? ""
+        : String.fromCodePoint(decimal === undefined ? parseInt(hex ?? "", 16) : Number(decimal)),
+  );
+}
 
 function isStep(name: string, names: ReadonlySet<string>): boolean {
   const separator = " &gt; ";
@@ -141,12 +203,12 @@ interface Lane {
 
 /**
  * Runs the tests of one file, shows what they print when they are through, so that two files do not
- * speak at the same time, and counts them.
+ * speak at the same time, and tells what came of them.
  */
-async function runFile(file: string, { firstUid, env, scratch, signal }: Lane): Promise<Count> {
+async function runFile(file: string, { firstUid, env, scratch, signal }: Lane): Promise<Outcome> {
   const folder = file.replace(/\W+/g, "-").replace(/^tests-|-test-ts$/g, "");
   const temporary = `${scratch}/tmp/${folder}`;
-  Deno.mkdirSync(temporary);
+  Deno.mkdirSync(temporary, { recursive: true });
   // Programs of other users put files here, too: the mode of /tmp, whatever the umask.
   Deno.chmodSync(temporary, 0o1777);
   const report = `${scratch}/${folder}.xml`;
@@ -180,29 +242,28 @@ async function runFile(file: string, { firstUid, env, scratch, signal }: Lane): 
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
-  const count = countReport(xml);
+  const { passed, failed, skipped } = readReport(xml);
+  const named = (test: string) => `${file}: ${test}`;
+  const outcome = {
+    passed,
+    failed: failed.map(({ test, said }) => ({ test: named(test), said })),
+    skipped: skipped.map(named),
+  };
   // A module that throws while it is loaded is not in the report.
-  return success || count.failed > 0 ? count : failure(`${file}, as it says above`, count);
+  return success || failed.length > 0 ? outcome : both(outcome, failure(file, "see above"));
 }
 
 function writeAll(bytes: Uint8Array): void {
   for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
 }
 
-const none: Count = { passed: 0, failed: 0, skipped: 0 };
-
-function failure(said: string, count: Count = none): Count {
-  console.error(`FAILED: ${said}`);
-  return { ...count, failed: count.failed + 1 };
-}
-
-/** Runs the tests and says what failed beside them; the count holds both. */
+/** Runs the tests and looks at what they leave: what came of both. */
 async function run(
   unit: boolean,
   files: readonly string[],
   scratch: string,
   interrupted: AbortSignal,
-): Promise<Count> {
+): Promise<Outcome> {
   const late = AbortSignal.timeout(deadlineMs);
   const signal = AbortSignal.any([late, interrupted]);
   // What other users have to reach lies in a folder of this run's, so that it can be told from that
@@ -228,26 +289,25 @@ async function run(
       env["APPJAIL_EXE"] = `${out}/appjail`;
     } else console.log(`Testing ${given}, as APPJAIL_EXE says.`);
   }
-  let count = none;
+  let outcome = none;
   if (!await deno(["check", "-q", ...files], signal)) {
-    count = failure("the types of the tests, as it says above");
+    outcome = failure("the types of the tests", "see above");
   }
 
   const before = machineState();
   const waiting = [...inOrder(files)];
   const times: { readonly file: string; readonly seconds: number }[] = [];
+  const outcomes = new Map<string, Outcome>();
+  const test = async (file: string, firstUid: number): Promise<void> => {
+    const began = performance.now();
+    outcomes.set(file, await runFile(file, { firstUid, env, scratch, signal }));
+    times.push({ file, seconds: (performance.now() - began) / 1000 });
+  };
   const lane = async (firstUid: number): Promise<void> => {
     while (!signal.aborted) {
       const file = waiting.shift();
       if (file === undefined) return;
-      const began = performance.now();
-      const { passed, failed, skipped } = await runFile(file, { firstUid, env, scratch, signal });
-      times.push({ file, seconds: (performance.now() - began) / 1000 });
-      count = {
-        passed: count.passed + passed,
-        failed: count.failed + failed,
-        skipped: count.skipped + skipped,
-      };
+      await test(file, firstUid);
     }
   };
   // Each lane has a range of uids, 100 of them, to itself; other runs on this machine have others.
@@ -255,19 +315,48 @@ async function run(
   await Promise.all(
     Array.from({ length: lanes }, (_, index) => lane(first + 100 * index)),
   );
-  if (interrupted.aborted) return count;
+
+  const unsteady: Failure[] = [];
+  const bad = [...outcomes].filter(([, { failed }]) => failed.length > 0);
+  if (!unit && bad.length <= triedAgain) {
+    for (const [file, { failed }] of bad) {
+      if (signal.aborted) break;
+      console.log(`\n${file} failed beside others: once more, alone.`);
+      await test(file, first);
+      const still = new Set(outcomes.get(file)?.failed.map(({ test }) => test));
+      unsteady.push(...failed.filter(({ test }) => !still.has(test)));
+    }
+  }
+  if (interrupted.aborted) return outcome;
 
   const slow = times.toSorted((a, b) => b.seconds - a.seconds).slice(0, namedSlow);
   console.log(
     `\nLongest: ${slow.map(({ file, seconds }) => `${file} ${Math.round(seconds)} s`).join(", ")}`,
   );
+  tell("Failed beside other files, and passed alone", unsteady);
+  for (const one of outcomes.values()) outcome = both(outcome, one);
   if (late.aborted) {
-    count = failure(`the tests did not end within ${deadlineMs / 60_000} minutes`, count);
+    outcome = both(
+      outcome,
+      failure("the whole run", `It did not end within ${deadlineMs / 60_000} minutes`),
+    );
   }
   for (const left of await leftoversOf(before, `${scratch}/tmp`)) {
-    count = failure(`the tests left behind ${left}`, count);
+    outcome = both(outcome, failure("nothing is left behind", `The tests left ${left}`));
   }
-  return count;
+  return outcome;
+}
+
+/** Names tests with what they said, as far as it is worth reading twice. */
+function tell(title: string, failures: readonly Failure[]): void {
+  if (failures.length === 0) return;
+  console.log(`\n${title}:`);
+  for (const { test, said } of failures) {
+    const lines = said.split("\n").filter((line) => line.trim() !== "");
+    console.log(`  ${test}`);
+    for (const line of lines.slice(0, saidLines)) console.log(`    ${line.slice(0, 300)}`);
+    if (lines.length > saidLines) console.log(`    (${lines.length - saidLines} more lines above)`);
+  }
 }
 
 /** Ends whatever was started from here, to the last process: one may start others meanwhile. */
@@ -316,9 +405,9 @@ async function main(args: readonly string[]): Promise<number> {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     Deno.addSignalListener(signal, () => interrupted.abort());
   }
-  let count: Count;
+  let outcome: Outcome;
   try {
-    count = await run(unit, files, scratch, interrupted.signal);
+    outcome = await run(unit, files, scratch, interrupted.signal);
   } finally {
     await clean();
     clearInterval(reaper);
@@ -327,11 +416,14 @@ async function main(args: readonly string[]): Promise<number> {
     console.error("Interrupted: what had been started was ended.");
     return 130;
   }
-  const { passed, failed, skipped } = count;
-  console.log(
-    `\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`,
+  const { passed, failed, skipped } = outcome;
+  tell(
+    "Skipped, because this machine lacks what they need",
+    skipped.map((test) => ({ test, said: "" })),
   );
-  return failed === 0 && passed > 0 ? 0 : 1;
+  tell("Failed", failed);
+  console.log(`\n${passed} passed, ${failed.length} failed`);
+  return failed.length === 0 && passed > 0 ? 0 : 1;
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));
