@@ -9,7 +9,8 @@
  * @module
  */
 import { Channel } from "../ipc/channel.ts";
-import { Fd, open, pipe, readSome, setNonblocking } from "../ipc/fd.ts";
+import { isErrno } from "../ipc/errno.ts";
+import { Fd, open, pipe, readSome, setNonblocking, writeSome } from "../ipc/fd.ts";
 import { poller } from "../ipc/poller.ts";
 import { compareTrees, type Difference } from "../core/compare.ts";
 import { within } from "../core/deadline.ts";
@@ -45,6 +46,7 @@ import { begin } from "../core/role.ts";
 import {
   bounded,
   copyCommand,
+  excluding,
   progressIn,
   rsync,
   rsyncFailure,
@@ -245,7 +247,12 @@ class Converter {
       );
     }
     for (let round = 1;; round++) {
-      await this.#runRsync(copyCommand(from, to, target), totals);
+      const said = new CopyProgress(all);
+      await this.#runRsync(copyCommand("dense", from, to, target), said, excluding(all.sparse));
+      if (all.sparse.length > 0) {
+        said.next();
+        await this.#runRsync(copyCommand("sparse", from, to, target), said);
+      }
       const result = await compareTrees(source, copy, {
         target,
         mend: true,
@@ -268,18 +275,16 @@ class Converter {
 
   async #runRsync(
     command: readonly string[],
-    totals: Pick<Progress, "files_total" | "bytes_total">,
+    progress: CopyProgress,
+    input: Uint8Array = new Uint8Array(0),
   ): Promise<void> {
-    let rest = "";
-    let names = 0;
-    const { status, said } = await this.#start(command, undefined, (text) => {
-      rest = (rest + text).slice(-500);
-      const progress = progressIn(rest);
-      if (progress === undefined) return;
-      names = progress.names ?? names;
-      const files = Math.min(names, totals.files_total);
-      this.#tell(() => ({ phase: "copying", files, bytes: progress.bytes, ...totals }));
-    }).ended;
+    const { read, write } = pipe();
+    using end = read;
+    const { ended } = this.#start(command, end.number, (text) => {
+      if (progress.hear(text)) this.#tell(() => progress.report);
+    });
+    end.close();
+    const [{ status, said }] = await Promise.all([ended, feed(write, input)]);
     this.#signal.throwIfAborted();
     if (status === 0) return;
     throw new AppjailError(
@@ -348,6 +353,61 @@ class Converter {
       throw new Error("a program has ended unseen");
     })();
     return { ended, kill };
+  }
+}
+
+/** Writes all to a pipe and closes it. Whoever reads it may leave before the end. */
+async function feed(end: Fd, bytes: Uint8Array): Promise<void> {
+  using fd = end;
+  setNonblocking(fd.number);
+  try {
+    for (let rest = bytes; rest.length > 0;) {
+      const count = writeSome(fd.number, rest);
+      if (count === undefined) await poller.writable(fd.number);
+      else rest = rest.subarray(count);
+    }
+  } catch (error) {
+    if (!isErrno(error, "EPIPE")) throw error;
+  }
+}
+
+/** How far the rsyncs of one round are, one after the other. */
+class CopyProgress {
+  readonly #all: Survey;
+  #rest = "";
+  #names = 0;
+  #bytes = 0;
+  #before = 0;
+
+  constructor(all: Survey) {
+    this.#all = all;
+  }
+
+  /** Hears the next piece of what one of them says; tells whether there is news in it. */
+  hear(text: string): boolean {
+    this.#rest = (this.#rest + text).slice(-500);
+    const progress = progressIn(this.#rest);
+    if (progress === undefined) return false;
+    this.#names = Math.max(progress.names ?? 0, this.#names);
+    this.#bytes = this.#before + progress.bytes;
+    return true;
+  }
+
+  /** From here on it is another's. */
+  next(): void {
+    this.#before = this.#bytes;
+    this.#rest = "";
+  }
+
+  get report(): Omit<Progress, "type"> {
+    const { names, bytes } = this.#all;
+    return {
+      phase: "copying",
+      files: Math.min(this.#names, names),
+      files_total: names,
+      bytes: this.#bytes,
+      bytes_total: bytes,
+    };
   }
 }
 

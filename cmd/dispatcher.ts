@@ -12,7 +12,7 @@ import { Channel, drop, type Incoming } from "../ipc/channel.ts";
 import { Fd } from "../ipc/fd.ts";
 import { poller } from "../ipc/poller.ts";
 import { Room } from "../ipc/room.ts";
-import { accept, connect, peerOf } from "../ipc/socket.ts";
+import { accept, connect, hasLeft, peerOf } from "../ipc/socket.ts";
 import { pause, within } from "../core/deadline.ts";
 import { isInherited } from "../core/environment.ts";
 import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
@@ -219,6 +219,11 @@ class Door {
     const request = await this.#next(channel);
     if (request === undefined) return undefined;
     const { message, descriptors } = request;
+    // Whoever has gone was told that it failed, or did not want it any more.
+    if (hasLeft(channel.fd)) {
+      drop(request);
+      return undefined;
+    }
     switch (message.type) {
       case "run":
         return await this.#run(channel, uid, message, descriptors);
@@ -260,7 +265,9 @@ class Door {
       }
       case "encrypt":
       case "decrypt": {
-        const jail = this.#jails.known(uid, message.profile);
+        const jail = message.type === "encrypt"
+          ? await this.#jails.toEncrypt(uid, message.profile, message.make)
+          : this.#jails.known(uid, message.profile);
         this.#log.info(
           `uid ${uid} lets the home of ${message.profile} be converted: ${message.type}`,
         );

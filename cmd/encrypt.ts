@@ -26,6 +26,8 @@ export interface DecryptFlags {
 export interface EncryptFlags extends Omit<DecryptFlags, "keep"> {
   readonly with?: "gocryptfs" | "encfs" | undefined;
   readonly keepPlain?: boolean | undefined;
+  /** Make the profile, where there is none. */
+  readonly new?: boolean | undefined;
 }
 
 export interface PasswdFlags {
@@ -36,11 +38,11 @@ export interface PasswdFlags {
 type Progress = Extract<DispatcherToClient, { readonly type: "progress" }>;
 
 export function encrypt(flags: EncryptFlags, world: World, name: string): Promise<number> {
-  const { keepPlain, anew = false } = flags;
+  const { keepPlain, anew = false, new: make = false } = flags;
   const profile = parseProfile(name);
   const kind = flags.with ?? null;
   return convert(
-    { type: "encrypt", profile, kind, anew },
+    { type: "encrypt", profile, kind, make, anew },
     { ...flags, keep: keepPlain },
     world,
   );
@@ -95,7 +97,10 @@ async function convert(
             : `${done} ${profile}; ${copied.files} files, ${bytesIn(copied.bytes)}, verified\n`,
           Deno.stdout,
         );
-        const remove = keep ? false : yes || await isConfirmed(`Remove the ${old}? [y/N] `);
+        const isEmpty = copied?.files === 0;
+        const remove = keep
+          ? false
+          : yes || isEmpty || await isConfirmed(`Remove the ${old}? [y/N] `);
         if (!keep && !remove) {
           writeOut(
             `the ${old} is still there; to remove it, or to keep it: appjail ${verb} ${profile}\n`,

@@ -42,15 +42,16 @@ export function timeIn(seconds: number): string {
 /** The line, no longer than the terminal is wide. */
 export function progressLine({ copied, total, elapsed }: Progress, width: number): string {
   const rate = elapsed > 0 ? copied / (elapsed / 1000) : 0;
-  const speed = `${bytesIn(rate)}/s`;
+  // Before the first byte there is none to be told.
+  const speed = copied > 0 ? `  ${bytesIn(rate)}/s` : "";
   const room = Math.max(0, width - 1);
   if (total === undefined || total === 0 || copied > total) {
-    return `${bytesIn(copied)}  ${speed}`.slice(0, room);
+    return `${bytesIn(copied)}${speed}`.slice(0, room);
   }
   const part = copied / total;
   const left = rate > 0 ? `  ${timeIn((total - copied) / rate)} left` : "";
   const percent = `${Math.floor(part * 100)} %`.padStart(5);
-  const words = `${percent}  ${bytesIn(copied)} of ${bytesIn(total)}  ${speed}${left}`;
+  const words = `${percent}  ${bytesIn(copied)} of ${bytesIn(total)}${speed}${left}`;
   const bar = Math.min(30, room - words.length - 3);
   if (bar < 8) return words.slice(0, room);
   const full = Math.round(part * bar);

@@ -315,6 +315,10 @@ export class Jail {
 
   /** What `appjail status` shows; `undefined` when there is no jail, and its home is plain. */
   async report(home: HomeState): Promise<JailReport | undefined> {
+    // One that an earlier daemon has left is about to say what runs in it.
+    if (this.#life === "starting" && this.#live !== undefined) {
+      await within(this.#up.promise, reportDeadline, () => new Error("silent")).catch(() => {});
+    }
     const life = this.#life;
     if (life === "absent") {
       if (home.kind === null && home.problem === null) return undefined;

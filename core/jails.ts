@@ -229,6 +229,17 @@ export class Jails {
     return this.#known(owner, profile);
   }
 
+  /** The same; with `make`, the profile is made where there is none. */
+  async toEncrypt(owner: OwnerUid, profile: ProfileName, make: boolean): Promise<Jail> {
+    const found = this.#find(owner, profile);
+    if (found !== undefined) return found;
+    if (make) return await this.#make(owner, profile);
+    throw new AppjailError(
+      "unknown-profile",
+      `You have no profile "${profile}"; to make one: appjail encrypt --new ${profile}`,
+    );
+  }
+
   #known(owner: OwnerUid, profile: string): Jail {
     const jail = this.#find(owner, profile);
     if (jail === undefined) {

@@ -259,6 +259,8 @@ const clientToDispatcher = once(() =>
       profile: profileName,
       /** null: that of the conversion which was interrupted, or else gocryptfs. */
       kind: v.nullable(volumeKind),
+      /** Make the profile, where there is none. */
+      make: v.boolean(),
       /** Do not go on with one that was interrupted. */
       anew: v.boolean(),
     }),

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { bytesOf } from "../ipc/octets.ts";
 import { printable } from "./log.ts";
 import type { HomeKind } from "./protocol.ts";
 
@@ -37,9 +38,17 @@ export function bounded(words: readonly string[], keep: readonly string[] = []):
  * The words that make `to` what `from` is; only what differs in size or time is copied, so that a
  * run that was interrupted goes on. core/compare.ts finds what that leaves out.
  *
+ * @param part "dense": without the files that {@linkcode excluding} names on its standard input;
+ * "sparse": all, and holes stay holes. For that rsync writes a KiB at a time, which is slow where
+ * each write is encrypted, so there is as little as possible left to do for it.
  * @param target what `to` lies in: encfs keeps no nanoseconds, and by them nothing would be the same
  */
-export function copyCommand(from: string, to: string, target: HomeKind): readonly string[] {
+export function copyCommand(
+  part: "dense" | "sparse",
+  from: string,
+  to: string,
+  target: HomeKind,
+): readonly string[] {
   const words = [
     rsync,
     "--archive",
@@ -49,7 +58,7 @@ export function copyCommand(from: string, to: string, target: HomeKind): readonl
     // See isCarried() in core/survey.ts.
     "--filter=-x security.*",
     "--filter=-x trusted.*",
-    "--sparse",
+    ...(part === "sparse" ? ["--sparse"] : ["--from0", "--exclude-from=-"]),
     "--numeric-ids",
     "--whole-file",
     "--delete-before",
@@ -63,6 +72,18 @@ export function copyCommand(from: string, to: string, target: HomeKind): readonl
     `${to}/`,
   ];
   return bounded(words, capabilities);
+}
+
+/**
+ * Names files for `--from0 --exclude-from`: these and no others. rsync(1), PATTERN MATCHING RULES.
+ *
+ * @param paths from the top, without a slash before
+ */
+export function excluding(paths: readonly string[]): Uint8Array {
+  // Only in a pattern that has one of these is a backslash more than itself.
+  const pattern = (path: string): string =>
+    /[*?[]/.test(path) ? path.replace(/[*?[\\]/g, "\\$&") : path;
+  return bytesOf(paths.map((path) => `/${pattern(path)}\0`).join(""));
 }
 
 /** How far it is. */

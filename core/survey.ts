@@ -47,6 +47,9 @@ const capacities: Readonly<Record<HomeKind, Capacity>> = {
 /** PATH_MAX without its NUL, and what a file that is being copied has more in its name. */
 const pathMost = 4095 - 8;
 
+/** What a hole has at the least, in bytes; a file system may keep less in another way. */
+const block = 4096;
+
 /** What was counted. */
 export interface Survey {
   /** All names but the top: files, folders, links and whatever else. */
@@ -56,6 +59,8 @@ export interface Survey {
   readonly bytes: number;
   /** What it takes on the disk. */
   readonly stored: number;
+  /** The paths, from the top, of files that have holes. */
+  readonly sparse: readonly string[];
   /** How many names have attributes that are carried. */
   readonly withAttributes: number;
   /** How many have others, see {@linkcode isCarried}. */
@@ -91,7 +96,11 @@ const everywhere: ReadonlySet<string> = new Set(["security.selinux", "security.i
 export async function survey(top: Fd, options: SurveyOptions): Promise<Survey> {
   const { target = "plain", pace, counted = () => {} } = options;
   const capacity = capacities[target];
-  const total = { names: 0, folders: 0, bytes: 0, stored: 0, withAttributes: 0, withOthers: 0 };
+  const sparse: string[] = [];
+  const total = {
+    ...{ names: 0, folders: 0, bytes: 0, stored: 0 },
+    ...{ sparse, withAttributes: 0, withOthers: 0 },
+  };
   const linked = new Set<string>();
   const refused = (path: string, why: string): AppjailError =>
     new AppjailError(
@@ -119,6 +128,7 @@ export async function survey(top: Fd, options: SurveyOptions): Promise<Survey> {
       const again = status.links > 1 && linked.has(status.inode);
       if (status.links > 1) linked.add(status.inode);
       if (!again) total.bytes += status.size;
+      if (status.size - status.stored >= block) sparse.push(path);
     }
     const attributes = attributesAt(folder, name);
     if (attributes.some(isCarried)) total.withAttributes++;

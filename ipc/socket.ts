@@ -17,6 +17,8 @@ import {
   MSG_CTRUNC,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
+  POLLERR,
+  POLLHUP,
   SCM_RIGHTS,
   SO_PEERCRED,
   SOCK_CLOEXEC,
@@ -245,6 +247,18 @@ export function hasUnread(fd: number): boolean {
   const amount = arena.take(4);
   check(syscall(sys.ioctl, fd, SIOCOUTQ, arena.addressOf(amount)), "SIOCOUTQ");
   return arena.view.getInt32(amount, true) > 0;
+}
+
+/**
+ * Whether the other end was closed, though something of it may still be there to be read. One that
+ * will say nothing more but still listens has not left. unix(7), poll(2).
+ */
+export function hasLeft(fd: number): boolean {
+  arena.reset();
+  const [set, timeout] = [arena.take(8), arena.take(16)];
+  arena.view.setInt32(set, fd, true);
+  check(syscall(sys.ppoll, arena.addressOf(set), 1, arena.addressOf(timeout), 0), "poll");
+  return (arena.view.getInt16(set + 6, true) & (POLLHUP | POLLERR)) !== 0;
 }
 
 /** Sends and receives nothing more; the other end sees the end. shutdown(2). */

@@ -25,6 +25,7 @@ Deno.test("bytes, rate and time left are told, with a bar where there is room fo
   );
   equal(progressLine(now, 50), "25 %  1.0 GB of 4.0 GB  500 MB/s  0:06 left".padStart(44));
   equal(progressLine({ ...now, total: undefined }, 80), "1.0 GB  500 MB/s");
+  equal(progressLine({ ...now, copied: 0 }, 30), "  0 %  0 B of 4.0 GB");
   // The source has grown.
   equal(progressLine({ ...now, total: 5e8 }, 80), "1.0 GB  500 MB/s");
   for (let width = 0; width < 100; width++) ok(progressLine(now, width).length <= width);

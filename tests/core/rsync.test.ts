@@ -1,5 +1,5 @@
 import { deepEqual, equal, match } from "node:assert/strict";
-import { progressIn, rsyncFailure } from "../../core/rsync.ts";
+import { excluding, progressIn, rsyncFailure } from "../../core/rsync.ts";
 
 Deno.test("how far rsync is, is the last that it said, however it comes", () => {
   const report = (bytes: number, left: number): string =>
@@ -14,6 +14,15 @@ Deno.test("how far rsync is, is the last that it said, however it comes", () => 
   const last = progressIn(report(5, 30) + report(31457285, 29) + report(99, 28).slice(0, 40));
   equal(last?.bytes, 31457285);
   equal(last?.names, 3);
+});
+
+Deno.test("only a pattern with a wildcard has its backslashes doubled", () => {
+  const text = (...paths: string[]) => new TextDecoder().decode(excluding(paths));
+  equal(text(), "");
+  equal(text("a", "b/c d", "+ e"), "/a\0/b/c d\0/+ e\0");
+  equal(text("a\\b"), "/a\\b\0");
+  equal(text("a*\\b?[c]"), "/a\\*\\\\b\\?\\[c]\0");
+  deepEqual(excluding(["\udcff"]), new Uint8Array([0x2f, 0xff, 0]));
 });
 
 Deno.test("why rsync failed is told by what it said first, and by how it ended", () => {

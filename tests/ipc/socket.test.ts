@@ -2,10 +2,12 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { SystemError } from "../../ipc/errno.ts";
 import { Fd, isGone, open, pipe, readSome, setNonblocking } from "../../ipc/fd.ts";
+import { check, sys, syscall } from "../../ipc/libc.ts";
 import { poller } from "../../ipc/poller.ts";
 import {
   accept,
   connect,
+  hasLeft,
   listen,
   maxDescriptors,
   pair,
@@ -245,6 +247,20 @@ Deno.test("who leaves with something unread is told as gone, after what was said
   left.close();
   equal(textOf(receive(right.number)?.bytes), "last words");
   throws(() => receive(right.number), (error) => isGone(error));
+});
+
+Deno.test("who has left is told from who has said all", () => {
+  const [left, right] = pair();
+  using _right = right;
+  equal(hasLeft(right.number), false);
+  send(left.number, bytesOf("all"));
+  const SHUT_WR = 1;
+  check(syscall(sys.shutdown, left.number, SHUT_WR), "shutdown");
+  equal(hasLeft(right.number), false);
+  left.close();
+  equal(hasLeft(right.number), true);
+  // What was said is still there.
+  equal(textOf(receive(right.number)?.bytes), "all");
 });
 
 Deno.test("what is no socket is told as none", () => {

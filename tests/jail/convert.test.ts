@@ -246,7 +246,7 @@ for (const kind of volumeKinds) {
       await listing(bench.path("plain"), grain),
     );
     // Holes take no room there either.
-    for (const name of ["sparse", "hole"]) {
+    for (const name of ["sparse", "hole", "ho*le\\[x]", "b\\s"]) {
       const { blocks } = Deno.statSync(`${bench.path("mount")}/${name}`);
       assert((blocks ?? Infinity) < 2048, `${name} takes ${blocks} blocks`);
     }

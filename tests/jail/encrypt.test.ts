@@ -197,6 +197,23 @@ themeTest("whatever comes in between, the home is whole", {}, async (t, world) =
     assert.equal(await world.shell("work", "rm -r many; ls"), "note");
     await stopped(world);
   });
+  await t.step("with a passphrase that nobody knows any more, it is begun anew", async () => {
+    await world.shell("work", "i=0; while [ $i -lt 1000 ]; do echo $i > f$i; i=$((i+1)); done");
+    await stopped(world);
+    const { client } = await halfWay(world);
+    await killed(client);
+    await allLocked(world);
+    const anew = ["encrypt", "--anew", "--keep-plain", "work"];
+    const { code, stderr } = await withPassphrase(world, anew, other);
+    assert.equal(code, 0, stderr);
+    assert.equal((await inHome(world, "cat note f7", other)).stdout, "more\n7\n");
+    await stopped(world);
+    const back = await withPassphrase(world, ["decrypt", "--yes", "work"], other);
+    assert.equal(back.code, 0, back.stderr);
+    assert.equal(await world.shell("work", "cat note; rm f*"), "more");
+    await stopped(world);
+    await shell('rm -r "$1"', `${world.data}/${firstUid}.plain`);
+  });
   await t.step("with another kind it begins anew, and the plain one is kept", async () => {
     const { code, stdout, stderr } = await withPassphrase(world, [
       ...["encrypt", "--keep-plain", "--with", "encfs", "work"],
@@ -208,6 +225,33 @@ themeTest("whatever comes in between, the home is whole", {}, async (t, world) =
     assert.deepEqual([plain.uid, (plain.mode ?? 0) & 0o777], [0, 0o700]);
     const { stdout: said } = await inHome(world, "cat note; ls");
     assert.equal(said, "more\nnote\n");
+    await stopped(world);
+  });
+});
+
+themeTest("a home can be encrypted from the beginning", {}, async (t, world) => {
+  await t.step("a typing error does not make a profile", async () => {
+    const { code, stderr } = await withPassphrase(world, ["encrypt", "wrok"]);
+    assert.equal(code, 111);
+    assert.match(stderr, /You have no profile "wrok"; to make one: appjail encrypt --new wrok$/m);
+    assert.deepEqual(await world.status(), []);
+  });
+  await t.step("a new profile's is, and nobody is asked about what was there before", async () => {
+    const { code, stdout, stderr } = await withPassphrase(world, ["encrypt", "--new", "work"]);
+    assert.equal(code, 0, stderr + world.log.slice(-2000));
+    assert.equal(stdout, "encrypted work; 0 files, 0 B, verified\n");
+    assert.match(stderr, /the old home is removed\n$/);
+    assert.equal(await inRoot(world), `${firstUid} `);
+    assert.equal((await inHome(world, "echo secret > note; stat -c %u:%a .")).code, 0);
+    await stopped(world);
+    const found = await shell('grep -rl secret "$1" || true', world.data);
+    assert.equal(found, "");
+  });
+  await t.step("with --new, one that is there is not made again", async () => {
+    const { code, stderr } = await withPassphrase(world, ["encrypt", "--new", "work"]);
+    assert.equal(code, 111);
+    assert.match(stderr, /encrypted already/);
+    assert.equal((await inHome(world, "cat note")).stdout, "secret\n");
     await stopped(world);
   });
 });

@@ -91,7 +91,8 @@ themeTest("no process of appjail can be made to open a debugger", {}, async (t, 
     }).spawn();
   };
   const clients = [
-    start(["run", "-p", "work", "--", "sleep", "1000"]),
+    // The signal is passed on to the program, which would end of it.
+    start(["run", "-p", "work", "--", "sh", "-c", "trap '' USR1; exec sleep 1000"]),
     start(["logs", "--follow", "work"]),
   ];
   const processes = {

@@ -199,8 +199,10 @@ jailTest("helper and dispatcher are killed in the middle of 20 joins", async () 
   const waiting = await running(world, "exec > /dev/null 2>&1; exec sleep 1000");
   await until("some run", () => /runs work\.\d+ as/.test(world.log.slice(said)));
   const dispatcher = await world.dispatcherPid();
-  kill(world.helperPid);
+  // The dispatcher first: without its helper it may have left by itself.
+  Deno.kill(world.helperPid, "SIGSTOP");
   kill(dispatcher);
+  kill(world.helperPid);
   await world.daemonEnded();
   for (const { number, end } of second) judge(number, await end);
   const { code, stderr } = await ended(waiting);

@@ -80,7 +80,7 @@ ln -s "$(printf '%02900d' 0)" long-link
 ln -s "$(printf 'bad\\377')" bad-link
 mkfifo fifo; mknod null c 1 3; mknod loop b 7 99
 truncate -s 20M sparse; printf middle | dd of=sparse bs=1 seek=12428801 conv=notrunc status=none
-truncate -s 5M hole
+truncate -s 5M hole; truncate -s 1M 'ho*le\\[x]' 'b\\s'
 head -c 5000001 /dev/urandom > big
 for size in 1 1023 1024 1025 4095 4096 4097 131072; do head -c $size /dev/urandom > size$size; done
 printf x > attributes; printf x > acl; printf x > capable

@@ -75,4 +75,7 @@ themeTest("a dispatcher that was stopped", {}, async (_, world) => {
   Deno.kill(pid, "SIGCONT");
   assert.match(said, /^appjail: The daemon does not answer; .*\n$/);
   assert.equal(code, 111);
+  // Nor does it run that later: this comes after it in its queue.
+  assert.equal((await world.client(["run", "-p", "other", "--", "true"])).code, 0);
+  assert.deepEqual((await world.status()).map(({ profile }) => profile), ["other"]);
 });
