@@ -21,6 +21,7 @@ import {
   type HelperToWatchdog,
   jailerOptions,
   type JailerToDispatcher,
+  plainSpec,
   protocolVersion,
   toClient,
   toHelper,
@@ -231,8 +232,8 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
   passwd: [{ type: "passwd", id: 3, uid }],
   cancel: [{ type: "cancel", id: 3, uid }],
   start: [
-    { type: "start", id: 2, uid, spec: { network: "host" } },
-    { type: "start", id: 2, uid, spec: { network: "none" } },
+    { type: "start", id: 2, uid, spec: plainSpec },
+    { type: "start", id: 2, uid, spec: { ...plainSpec, network: "none" } },
   ],
   end: [
     { type: "end", id: Number.MAX_SAFE_INTEGER, uid, jail: null },
