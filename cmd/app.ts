@@ -26,6 +26,7 @@ import { complain, type World, writeOut } from "./client.ts";
 import type { CopyFlags } from "./copy.ts";
 import type { DaemonFlags } from "./daemon.ts";
 import type { DecryptWords, EncryptFlags, PasswdFlags } from "./encrypt.ts";
+import type { LendFlags, UnlendFlags } from "./lend.ts";
 import type { LogsFlags } from "./logs.ts";
 import type { ProfilesFlags } from "./profiles.ts";
 import type { KillFlags, ProgramsFlags, PsFlags } from "./programs.ts";
@@ -376,6 +377,47 @@ Nothing changes until everything has arrived, and nothing is overwritten without
       },
     },
     loader: lazily(async () => (await import("./copy.ts")).get),
+  }),
+  lend: buildCommand<LendFlags, [profile: string, path: string], Context>({
+    docs: {
+      brief: "Let a running jail have a file or folder of yours",
+      fullDescription:
+        `Shows PATH in the running jail of PROFILE as ~/lent/NAME: a folder with all that is in it,
+a single file, or a socket. Your files are the program's own there, to read, and with --rw to change;
+what it makes there is yours. Nothing is copied, and nothing about your files changes.
+
+It ends with the jail, after the time of --for, or with appjail unlend.`,
+    },
+    parameters: {
+      flags: {
+        rw: toggle("Let it be changed"),
+        as: text("What it is called in the jail, by default as PATH ends", "NAME"),
+        for: text("How long, such as 10m, 8h, 1d", "TIME"),
+        socket,
+      },
+      positional: {
+        kind: "tuple",
+        parameters: [
+          profile("Whose jail", false),
+          { brief: "What to lend", parse: asGiven, placeholder: "PATH" },
+        ],
+      },
+    },
+    loader: lazily(async () => (await import("./lend.ts")).lend),
+  }),
+  unlend: buildCommand<UnlendFlags, [profile: string, name: string], Context>({
+    docs: { brief: "Take back what was lent" },
+    parameters: {
+      flags: { socket },
+      positional: {
+        kind: "tuple",
+        parameters: [
+          profile("Whose jail", false),
+          { brief: "What it is called there", parse: asGiven, placeholder: "NAME" },
+        ],
+      },
+    },
+    loader: lazily(async () => (await import("./lend.ts")).unlend),
   }),
   daemon: buildCommand<DaemonFlags, [], Context>({
     docs: { brief: "Start the daemon; root only" },

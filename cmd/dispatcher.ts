@@ -77,7 +77,7 @@ export async function dispatcher(text: string): Promise<number> {
     helper: link,
     connect: ({ uid }) =>
       new Channel(connect(`${options.runtime_dir}/ctl/${uid}.sock`), fromJailer),
-    spec: { network: options.network },
+    spec: { network: options.network, shared: true, lend: [] },
     linger: options.linger,
     version,
     log,
@@ -93,7 +93,11 @@ export async function dispatcher(text: string): Promise<number> {
   }
   const found = welcome.jails.length;
   log.info(`ready${found > 0 ? `, ${found} jail${found === 1 ? "" : "s"} found` : ""}`);
-  await link.follow((end) => jails.ended(end), (end) => jails.locking(end));
+  await link.follow(
+    (end) => jails.ended(end),
+    (end) => jails.locking(end),
+    (all) => jails.lends(all),
+  );
   log.info("the helper is gone; leaving");
   return 0;
 }
@@ -283,6 +287,18 @@ class Door {
         this.#log.info(`uid ${uid} has changed the passphrase of ${message.profile}`);
         break;
       }
+      case "lend": {
+        const { profile, name, path, write, keep } = message;
+        const until = keep === null ? null : Date.now() + keep;
+        await this.#jails.known(uid, profile).lend({ name, path, write, until });
+        this.#log.info(`uid ${uid} lends ${JSON.stringify(path)} to ${profile}`);
+        channel.send({ type: "done" });
+        break;
+      }
+      case "unlend":
+        await this.#jails.known(uid, message.profile).unlend(message.name);
+        channel.send({ type: "done" });
+        break;
       case "logs":
         await this.#logs(channel, uid, message);
         break;

@@ -45,10 +45,11 @@ import {
   spawn,
   tryLock,
 } from "../core/kernel.ts";
+import { Lending } from "../core/lending.ts";
 import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
 import { type Log, logOf, printable } from "../core/log.ts";
 import { type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
-import { groupFor, passwdFor, planJail, programInJail } from "../core/plan.ts";
+import { groupFor, type LentAt, passwdFor, planJail, programInJail } from "../core/plan.ts";
 import { allPids, identify, openProcess, pidsOf, realUid } from "../core/process.ts";
 import { discardScripts, programFolder, stageProgram, unstageProgram } from "../core/program.ts";
 import {
@@ -159,6 +160,7 @@ class Helper implements AsyncDisposable {
   readonly #live = new Map<AppUid, Jail>();
   readonly #vaults: Vaults;
   readonly #conversions: Conversions;
+  readonly #lending: Lending;
   /** Why a jail is ended that nobody asked to end. */
   readonly #why = new Map<AppUid, string>();
   /** Settles when the start has come to its end, well or not. */
@@ -214,6 +216,12 @@ class Helper implements AsyncDisposable {
       vaults: this.#vaults,
       log,
       runs: (uid) => this.#live.has(uid) || this.#starting.has(uid),
+    });
+    this.#lending = new Lending({
+      runtimePath: runtime_dir,
+      jails: this.#jails,
+      own: [this.#runtime, this.#state, this.#dataRoot],
+      log,
     });
     const compiled = form === "compiled";
     stageProgram(this.#runtime, runtime_dir, compiled ? undefined : scripts);
@@ -334,6 +342,7 @@ class Helper implements AsyncDisposable {
         allocations: [...this.#registry.entries],
         jails: [...this.#live.values()].map(({ record }) => this.#liveOf(record)),
       });
+      for (const uid of this.#live.keys()) this.#tellLends(channel, uid);
       const first = await within(
         channel.receive(),
         startDeadline,
@@ -445,6 +454,19 @@ class Helper implements AsyncDisposable {
         });
       case "cancel":
         return this.#conversions.cancel(message.uid, message.id);
+      case "lend":
+        return this.#answer(channel, message.id, async () => {
+          const { type: _, id, uid, ...wanted } = message;
+          this.#running(uid);
+          await this.#lending.lend(uid, wanted);
+          channel.send({ type: "lent", id });
+        });
+      case "unlend":
+        return this.#answer(channel, message.id, () => {
+          this.#running(message.uid);
+          this.#lending.unlend(message.uid, message.name);
+          channel.send({ type: "unlent", id: message.id });
+        });
       case "start":
         return this.#answer(
           channel,
@@ -506,6 +528,18 @@ class Helper implements AsyncDisposable {
     return entry;
   }
 
+  /** Makes sure that a jail of a uid that was given runs. */
+  #running(uid: AppUid): void {
+    const { profile } = this.#allocated(uid);
+    if (this.#live.has(uid)) return;
+    throw new AppjailError("lend-refused", `Cannot lend anything to "${profile}": it does not run`);
+  }
+
+  #tellLends(channel: Channel<DispatcherToHelper, HelperToDispatcher>, uid: AppUid): void {
+    const lends = this.#lending.of(uid);
+    if (lends.length > 0) channel.send({ type: "lends", uid, lends: [...lends] });
+  }
+
   #liveOf(record: JailRecord): LiveJail {
     return {
       uid: record.uid,
@@ -549,10 +583,11 @@ class Helper implements AsyncDisposable {
   async #launch(
     channel: Channel<DispatcherToHelper, HelperToDispatcher>,
     id: number,
-    { uid, owner, profile }: Allocation,
+    allocation: Allocation,
     spec: JailSpec,
     failed: (why: string) => AppjailError,
   ): Promise<void> {
+    const { uid, owner, profile } = allocation;
     const [passwd, group] = [hostText("/etc/passwd"), hostText("/etc/group")];
     // The registry asked when it gave the uid; useradd(8) knows nothing of the registry.
     const since = nameOf(passwd, uid) ?? nameOf(group, uid);
@@ -571,6 +606,7 @@ class Helper implements AsyncDisposable {
       });
       using lock = lockJail(folder);
       if (lock === undefined) throw failed("an earlier one has not ended yet");
+      const lent = await this.#lendFirst(allocation, spec, failed);
       this.#vaults.guard(uid, folder);
       const socket = `${uid}.sock`;
       removeFile(this.#control, socket);
@@ -596,6 +632,7 @@ class Helper implements AsyncDisposable {
               profile,
               uid,
               spec,
+              lent,
               host: hostLayout(),
               program: programFolder(runtime),
               home,
@@ -656,10 +693,23 @@ class Helper implements AsyncDisposable {
         throw error;
       }
       this.#watch(record, pidfd, said.first);
+      this.#tellLends(channel, uid);
       channel.send({ type: "started", id, live: this.#liveOf(record) });
     } catch (error) {
       await this.#sweep(uid).catch((more) => this.#log.info(wordsOf(more)));
       throw error;
+    }
+  }
+
+  async #lendFirst(
+    allocation: Allocation,
+    spec: JailSpec,
+    failed: (why: string) => AppjailError,
+  ): Promise<readonly LentAt[]> {
+    try {
+      return await this.#lending.begin(allocation, spec);
+    } catch (error) {
+      throw failed(wordsOf(error));
     }
   }
 
@@ -763,6 +813,7 @@ class Helper implements AsyncDisposable {
       await pause(Math.min(50, 2 ** turn));
     }
     removeFile(this.#control, `${uid}.sock`);
+    this.#lending.clear(uid);
     removeJailFolder(this.#jails, uid);
   }
 
@@ -805,6 +856,7 @@ class Helper implements AsyncDisposable {
           record.profile === entry.profile;
         const pidfd = whole ? verified(record) : undefined;
         if (whole && pidfd !== undefined) {
+          this.#lending.adopt(entry);
           this.#watch(record, pidfd);
           this.#log.info(
             `jail ${entry.profile} of uid ${entry.owner} still runs, pid ${record.pid}`,

@@ -14,7 +14,7 @@ import { AppjailError, asAppjailError, wordsOf } from "./errors.ts";
 import type { Ended, HelperLink } from "./helper-link.ts";
 import { type Life, type LifeAction, type LifeEvent, next } from "./life.ts";
 import type { Log } from "./log.ts";
-import type { Environment, ProfileName, ProgramName, SignalName } from "./names.ts";
+import type { Environment, LendName, ProfileName, ProgramName, SignalName } from "./names.ts";
 import {
   type Allocation,
   type DispatcherToJailer,
@@ -23,6 +23,7 @@ import {
   type JailerToDispatcher,
   type JailReport,
   type JailSpec,
+  type Lent,
   type LiveJail,
   type OutputLine,
   type ProgramReport,
@@ -55,6 +56,8 @@ const tries = 3;
 /** How many ends of programs are remembered for a client that comes back. */
 const exitsMost = 1024;
 const ringSize = 256 * 1024;
+/** The longest wait at a time, in milliseconds: the clock may be set meanwhile. */
+const longestWait = 60_000;
 
 export type JailerChannel = Channel<JailerToDispatcher, DispatcherToJailer>;
 
@@ -160,6 +163,8 @@ export class Jail {
   /** Somebody is being asked for the passphrase; tells whether the home was unlocked. */
   #unlocking: Promise<boolean> | undefined;
   #id = 0;
+  /** What it has been lent, and what ends the wait until that is taken back. */
+  readonly #lends = new Map<LendName, { readonly lent: Lent; readonly cancel: () => void }>();
   /** Requests between their arrival and their answer: while there are any, the jail stays. */
   #asking = 0;
   #seen = 0;
@@ -333,6 +338,7 @@ export class Jail {
         processes: 0,
         memory_bytes: 0,
         home,
+        lends: [],
       };
     }
     const reported = life === "starting" ? undefined : await this.#ask().catch(() => undefined);
@@ -347,6 +353,7 @@ export class Jail {
       processes: reported?.processes ?? this.#programs.size,
       memory_bytes: reported?.memory_bytes ?? 0,
       home,
+      lends: [...this.#lends.values()].map(({ lent }) => lent),
     };
   }
 
@@ -363,6 +370,72 @@ export class Jail {
   listen(callback: (line: OutputLine) => void): () => void {
     this.#listeners.add(callback);
     return () => this.#listeners.delete(callback);
+  }
+
+  // --- What it is lent ---------------------------------------------------------------------------
+
+  /**
+   * Lends it something, now that it runs.
+   *
+   * @throws {AppjailError} when it does not run, or when that cannot be lent
+   */
+  async lend(wanted: Omit<Lent, "at">): Promise<void> {
+    this.#mustRun(`lend ${JSON.stringify(wanted.path)} to`);
+    this.#asking++;
+    try {
+      // An idle jail stays until this is answered.
+      await this.#enter();
+      const life = this.#live;
+      await this.#world.helper.lend(this.allocation.uid, wanted);
+      if (this.#live === life) this.#keepLent({ ...wanted, at: null });
+    } finally {
+      this.#asking--;
+      this.#settle();
+    }
+  }
+
+  /** Takes something back. */
+  async unlend(name: LendName): Promise<void> {
+    this.#mustRun(`take ${JSON.stringify(name)} back from`);
+    await this.#world.helper.unlend(this.allocation.uid, name);
+    this.#dropLent(name);
+  }
+
+  /** The helper says what it has been lent before this dispatcher was there, or by its start. */
+  hasLends(lends: readonly Lent[]): void {
+    for (const lent of lends) this.#keepLent(lent);
+  }
+
+  #mustRun(what: string): void {
+    if (this.#life !== "absent" && this.#life !== "leaving") return;
+    const { profile } = this.allocation;
+    throw new AppjailError(
+      "lend-refused",
+      `Cannot ${what} "${profile}": no program of it runs; start one first, such as: ` +
+        `appjail shell ${profile}`,
+    );
+  }
+
+  #keepLent(lent: Lent): void {
+    this.#lends.get(lent.name)?.cancel();
+    const { until } = lent;
+    let cancel = (): void => {};
+    const wait = (end: number): void => {
+      const left = end - Date.now();
+      // It may have been taken back meanwhile, or the jail have ended.
+      if (left <= 0) {
+        void this.unlend(lent.name).catch((error) =>
+          this.#world.log.info(`${this.#title}: ${wordsOf(error)}`)
+        );
+      } else cancel = after(Math.min(left, longestWait), () => wait(end));
+    };
+    this.#lends.set(lent.name, { lent, cancel: () => cancel() });
+    if (until !== null) wait(until);
+  }
+
+  #dropLent(name: LendName): void {
+    this.#lends.get(name)?.cancel();
+    this.#lends.delete(name);
   }
 
   // --- Events of the helper ------------------------------------------------------------------
@@ -398,6 +471,7 @@ export class Jail {
     this.#up.reject(failure);
     this.#up.promise.catch(() => {});
     this.#allKilled();
+    for (const name of [...this.#lends.keys()]) this.#dropLent(name);
     this.#channel?.close();
     this.#channel = undefined;
     this.#returning = false;

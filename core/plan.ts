@@ -7,7 +7,8 @@
  *
  * @module
  */
-import type { AppUid, ProfileName } from "./names.ts";
+import { homeOf } from "./environment.ts";
+import type { AbsolutePath, AppUid, LendName, ProfileName } from "./names.ts";
 import type { JailSpec } from "./protocol.ts";
 
 /** What the plan has to know of the host. */
@@ -84,11 +85,45 @@ export const sharedData: readonly string[] = [
 /** Where in the jail the program of the jailer lies. */
 export const programInJail = "/run/appjail";
 
+/** Something that is lent, and a second place for it. */
+export interface LentAt {
+  readonly name: LendName;
+  readonly at: AbsolutePath;
+}
+
+/** Where in a jail something that is lent may be: below these, not in their place. */
+const placesForLent: readonly string[] = ["/home", "/media", "/mnt", "/srv", "/tmp"];
+
+/**
+ * Why something cannot be lent at a place in a jail, in words that go on after the place.
+ * `undefined`: it can. What a jail is made of is never covered, and no name is looked up twice.
+ */
+export function placeProblem(
+  at: AbsolutePath,
+  profile: ProfileName,
+  uid: AppUid,
+): string | undefined {
+  const parts = at.split("/").slice(1);
+  if (parts.some((part) => part === "" || part === "." || part === "..")) {
+    return "is not written in the shortest way";
+  }
+  const below = (folder: string): boolean => at.startsWith(`${folder}/`);
+  const home = homeOf(profile);
+  const taken = [home, `${home}/lent`, `/run/user/${uid}/bus`];
+  if (taken.includes(at) || below(`${home}/lent`) || below(`/run/user/${uid}/bus`)) {
+    return "is something of the jail's own";
+  }
+  if ([...placesForLent, `/run/user/${uid}`].some(below)) return undefined;
+  return `is in none of ${placesForLent.join(", ")} and /run/user/${uid}`;
+}
+
 /** What one jail is made of. */
 export interface JailPlan {
   readonly profile: ProfileName;
   readonly uid: AppUid;
-  readonly spec: JailSpec;
+  readonly spec: Pick<JailSpec, "network">;
+  /** What it is lent that is to be in other places than `~/lent`, too. */
+  readonly lent: readonly LentAt[];
   readonly host: HostLayout;
   /** The folder with the program, the home, and the jail's own files, on the host. */
   readonly program: string;
@@ -111,6 +146,20 @@ export function planJail(plan: JailPlan): readonly string[] {
   // inside can stop it, nor kill it but by a signal that it wants. pid_namespaces(7).
   add("--as-pid-1", "--info-fd", String(plan.infoFd));
 
+  // First, what the app has had a hand in: a link that it has laid in its home leads to nothing yet,
+  // and what comes later is on top.
+  const home = homeOf(plan.profile);
+  add("--perms", "0755", "--dir", "/home");
+  add("--bind", plan.home, home);
+  // Root's, so nothing can be made in it; what is mounted in it later comes along.
+  add("--bind", `${plan.files}/lend`, `${home}/lent`);
+  const lent = (wanted: (at: string) => boolean): void => {
+    for (const { name, at } of plan.lent) {
+      if (wanted(at)) add("--bind", `${plan.files}/lend/${name}`, at);
+    }
+  };
+  const inHome = (at: string): boolean => at.startsWith(`${home}/`);
+  lent(inHome);
   add("--ro-bind", "/usr", "/usr");
   for (const [root, target] of Object.entries(host.roots)) {
     if (target === null) add("--ro-bind", root, root);
@@ -144,11 +193,10 @@ export function planJail(plan: JailPlan): readonly string[] {
   add("--perms", "0700", "--tmpfs", `/run/user/${uid}`);
   for (const file of host.linked) add("--ro-bind-try", file, file);
   add("--ro-bind", plan.program, programInJail);
-  add("--perms", "0755", "--dir", "/home");
-  add("--bind", plan.home, `/home/${plan.profile}`);
+  lent((at) => !inHome(at));
   // What is not one of the mounts above belongs to nobody in the jail.
   add("--remount-ro", "/");
-  add("--chdir", `/home/${plan.profile}`);
+  add("--chdir", home);
   return words;
 }
 

@@ -64,7 +64,7 @@ function play(): { readonly jail: Jail; readonly jailer: Played; readonly ends: 
   const jail: Jail = new Jail(allocation, {
     helper: helper as unknown as HelperLink,
     connect: () => new Channel(ours, fromJailer),
-    spec: { network: "host" },
+    spec: { network: "host", shared: false, lend: [] },
     linger: 0,
     version: "0",
     log: { info: () => {}, debug: () => {} },

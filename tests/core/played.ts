@@ -209,7 +209,7 @@ export class Theatre implements AsyncDisposable {
           if (jail === undefined) throw new Error("nobody listens");
           return jail.connect();
         },
-        spec: { network: "host" },
+        spec: { network: "host", shared: false, lend: [] },
         linger,
         version: "0",
         log,
@@ -220,6 +220,7 @@ export class Theatre implements AsyncDisposable {
     this.#following = link.follow(
       (end) => this.jails.ended(end),
       (end) => this.jails.locking(end),
+      (all) => this.jails.lends(all),
     );
   }
 
@@ -265,6 +266,8 @@ export class Theatre implements AsyncDisposable {
       case "settle":
       case "passwd":
       case "cancel":
+      case "lend":
+      case "unlend":
         break;
       case "homes": {
         const home = { kind: null, unlocked: false, until: null, problem: null };

@@ -177,7 +177,12 @@ jailTest("while a home is at work, nothing else is done with it", async () => {
     await refused(dispatcher, { type: "unlock", id: 21, uid } as never, ["a"], busy);
     await refused(dispatcher, { type: "passwd", id: 22, uid } as never, ["a\nb"], busy);
     await refused(dispatcher, { type: "settle", id: 23, uid, keep: true } as never, [], busy);
-    const start = { type: "start", id: 24, uid, spec: { network: "host" } } as const;
+    const start = {
+      type: "start",
+      id: 24,
+      uid,
+      spec: { network: "host", shared: false, lend: [] },
+    } as const;
     await refused(dispatcher, start, [], busy);
     // Somebody else's number ends nothing.
     dispatcher.say({ type: "cancel", id: 20, uid });
