@@ -73,8 +73,8 @@ export async function refused(
   return stderr;
 }
 
-/** Where something is mounted below a folder. */
-export function mountsBelow(folder: string): readonly string[] {
-  return Deno.readTextFileSync("/proc/self/mounts").split("\n")
+/** Where something is mounted below a folder, as a process sees it. */
+export function mountsBelow(folder: string, pid: number | "self" = "self"): readonly string[] {
+  return Deno.readTextFileSync(`/proc/${pid}/mounts`).split("\n")
     .map((line) => line.split(" ")[1] ?? "").filter((path) => path.startsWith(`${folder}/`));
 }
