@@ -45,6 +45,7 @@ interface RunWords {
   readonly tty?: boolean;
   readonly noTty?: boolean;
   readonly verbose?: boolean;
+  readonly noAutoLend?: boolean;
   readonly passphraseFd?: string;
   readonly socket?: string;
 }
@@ -140,6 +141,9 @@ input, output and error. A second program of the same profile joins the first on
 The profile is by default called as COMMAND is; one that does not exist is made. Everything
 after COMMAND is the program's, options too. COMMAND is looked up in the jail's PATH.
 
+An argument that is the path of a file of yours is lent to the program, to read, for as long as it
+runs, and is its path in the jail there: appjail run evince report.pdf
+
 The exit status is the program's: 128 and the signal's number when a signal ended it, 127 when
 it is not found, 126 when it cannot be executed; 100 when you used appjail wrongly, and 111
 when appjail failed.`,
@@ -155,6 +159,7 @@ when appjail failed.`,
         tty: toggle("Give it a terminal, whatever your own streams are"),
         noTty: toggle("Give it no terminal: pipes where yours is one"),
         verbose: toggle("Say so when it starts in another folder than yours"),
+        noAutoLend: toggle("Lend it no file of yours that its arguments name"),
         passphraseFd,
         socket,
       },

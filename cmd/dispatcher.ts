@@ -327,6 +327,9 @@ class Door {
     if (terminal !== null && stdio === "log" && terminal.streams.length < 3) {
       throw new AppjailError("protocol", "a terminal of the log's is all of the standard streams");
     }
+    if (message.lend.some(({ word }) => word >= argv.length)) {
+      throw new AppjailError("protocol", "a file is no word of the command");
+    }
     const started = await this.#jails.run(
       uid,
       message.profile,
@@ -336,6 +339,7 @@ class Door {
         cwd_required,
         terminal,
         stdio,
+        lend: message.lend,
         // The client has chosen by the same list; it is not believed.
         env: {
           ...Object.fromEntries(

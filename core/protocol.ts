@@ -249,6 +249,16 @@ const clientToDispatcher = once(() =>
       env: environment,
       /** What the caller's own environment has of the allow-list. */
       inherited: environment,
+      /** Files of the caller's that words of the command name, to be lent while the program runs. */
+      lend: v.pipe(
+        v.array(v.strictObject({
+          /** Which word; the command is 0. */
+          word: v.pipe(count, v.minValue(1)),
+          name: lendName,
+          path: absolutePath,
+        })),
+        v.maxLength(32),
+      ),
     }),
     v.strictObject({ type: v.literal("attach"), program: programName }),
     v.strictObject({ type: v.literal("kill"), program: programName, signal }),

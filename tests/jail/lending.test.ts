@@ -14,13 +14,14 @@ import {
   refused,
   unlend,
 } from "./lent.ts";
-import { execute, firstUid, themeTest, uA, uB, until } from "./world.ts";
+import { execute, firstUid, jailTest, themeTest, uA, uB, until, World } from "./world.ts";
 
 themeTest("what is lent to a jail that runs", { linger: 1 }, async (t, world) => {
   const docs = await folderOf(world, "docs");
   await fileOf(`${docs}/letter`, "dear\n");
   await keep(world, "work");
-  const before = mountsBelow(world.runtime);
+  const jail = `${world.runtime}/jails/${firstUid}`;
+  const before = mountsBelow(jail);
 
   await t.step("a folder is the app's own inside, and the owner's outside", async () => {
     assert.equal(
@@ -52,7 +53,7 @@ themeTest("what is lent to a jail that runs", { linger: 1 }, async (t, world) =>
   await t.step("it is gone when it is taken back", async () => {
     assert.equal(await unlend(world, "work", "docs"), "taken back '~/lent/docs' from work\n");
     assert.equal(await inside(world, "work", "ls -A ~/lent"), "");
-    assert.deepEqual(mountsBelow(world.runtime), before);
+    assert.deepEqual(mountsBelow(jail), before);
   });
 
   await t.step(
@@ -249,14 +250,13 @@ themeTest("what is lent to a jail that runs", { linger: 1 }, async (t, world) =>
     assert.equal(await inside(world, "work", "touch ~/go; ls -A ~/lent"), "");
     await until(`${stdout} is done`, () => exists(`${world.data}/${firstUid}/done`));
     assert.equal(await inside(world, "work", "cat ~/done"), "other");
-    assert.deepEqual(mountsBelow(world.runtime), before);
+    assert.deepEqual(mountsBelow(jail), before);
   });
 
   await t.step("it is listed, and ends by itself when its time is over", async () => {
     await lend(world, "work", docs, "--for", "1h");
     await lend(world, "work", `${docs}/letter`, "--rw", "--as", "a b");
-    const [jail] = await world.status(uA);
-    const [one, other] = jail.lends;
+    const [{ lends: [one, other] }] = await world.status(uA);
     assert(Math.abs(one.until - Date.now() - 3_600_000) < 60_000);
     assert.deepEqual(
       [{ ...one, until: 0 }, other],
@@ -390,9 +390,56 @@ themeTest("what is lent to a jail that runs", { linger: 1 }, async (t, world) =>
     );
   });
 
+  await t.step("a file that a command names is lent to it, to read, while it runs", async () => {
+    const report = `${docs}/report.txt`;
+    await fileOf(report, "mine\n");
+    const run = async (...words: readonly string[]): Promise<string> => {
+      const { code, stdout, stderr } = await world.client(["run", "-p", "work", ...words], {
+        uid: uA,
+        cwd: docs,
+      });
+      assert.equal(code, 0, stderr);
+      return stdout;
+    };
+    // A jail of its own each time: then nothing else runs, and a name is free again.
+    await world.client(["stop", "--all", "--force"], { uid: uA });
+    const show = ["sh", "-c", 'echo "$@"; cat "$1"; (echo x > "$1") 2>/dev/null || echo no', "sh"];
+    const where = "/home/work/lent/report.txt";
+    const ended = (): Promise<unknown> =>
+      until(
+        "it is taken back",
+        () => mountsBelow(`${world.runtime}/jails/${firstUid}/lend`).length === 0,
+      );
+    for (const path of [report, "report.txt", "./report.txt", "../docs/report.txt"]) {
+      assert.equal(await run(...show, path, "more"), `${where} more\nmine\nno\n`);
+      await ended();
+    }
+    // Twice the same is two names, which end as it does.
+    assert.equal(await run("cat", report, report), "mine\nmine\n");
+    await ended();
+    assert.equal(await run("echo", report, report), `${where} /home/work/lent/report-2.txt\n`);
+    await ended();
+    // What is no whole word, no file, nobody's, or somebody else's, stays as it is.
+    await Deno.mkdir(`${docs}/folder`);
+    await fileOf(`${docs}/roots`, "", 0, 0o644);
+    const plain = [`--file=${report}`, `${docs}/folder`, `${docs}/nothing`, `${docs}/roots`];
+    const other = ["", "-", "/usr/bin/id", "/etc/passwd", ...plain];
+    assert.equal(await run("echo", ...other), `${other.join(" ")}\n`);
+    assert.equal(await run("--no-auto-lend", "echo", report), `${report}\n`);
+    // In a folder of its own, the program's words are meant from there.
+    assert.equal(await run("--cwd", "/tmp", "echo", "report.txt"), "report.txt\n");
+    assert.equal(await run("--cwd", "/tmp", "echo", report), `${where}\n`);
+    await ended();
+    // What cannot be run is lent nothing.
+    const { code } = await world.client(["run", "-p", "work", "nonsense", report], { uid: uA });
+    assert.equal(code, 127);
+    await ended();
+  });
+
   await t.step(
     "there is no more of it when the jail has ended, and a jail has to run",
     async () => {
+      await keep(world, "work");
       await lend(world, "work", docs, "--rw");
       await lend(world, "work", `${docs}/letter`);
       assert.equal((await world.client(["stop", "--all", "--force"], { uid: uA })).code, 0);
@@ -407,6 +454,61 @@ themeTest("what is lent to a jail that runs", { linger: 1 }, async (t, world) =>
       assert.equal(await inside(world, "work", "ls -A ~/lent"), "");
     },
   );
+});
+
+jailTest("a file that a program names stays while others may have got it from there", async () => {
+  await using world = await World.start({ linger: 600 });
+  const file = `${await folderOf(world, "docs")}/file`;
+  await fileOf(file, "mine\n");
+  const names = async (): Promise<readonly string[]> =>
+    (await world.status(uA))[0].lends.map(({ name }: { name: string }) => name);
+  // Nothing else runs: it is taken back with the program's end, and the jail stays.
+  assert.equal(await world.run("work", ["cat", file], { uid: uA }), "mine");
+  await until("it is taken back", async () => (await names()).length === 0);
+  // Something runs to which it may have been handed over.
+  await keep(world, "work");
+  assert.equal(await world.run("work", ["cat", file], { uid: uA }), "mine");
+  assert.deepEqual(await names(), ["file"]);
+  assert.equal(await world.run("work", ["cat", file], { uid: uA }), "mine");
+  assert.deepEqual(await names(), ["file", "file-2"]);
+  // A program that is started by two at a time has a file for each.
+  const both = await Promise.all(
+    [1, 2, 3].map(() => world.run("work", ["cat", file], { uid: uA })),
+  );
+  assert.deepEqual(both, ["mine", "mine", "mine"]);
+  assert.equal((await names()).length, 5);
+  assert.equal((await world.client(["unlend", "work", "file-2"], { uid: uA })).code, 0);
+});
+
+jailTest("what cannot be lent to a program that names it keeps it from being run", async () => {
+  await using world = await World.start();
+  const [lower, upper, work, merged] = await Promise.all(
+    ["lower", "upper", "work", "merged"].map((name) => folderOf(world, name)),
+  );
+  const options = `lowerdir=${lower},upperdir=${upper},workdir=${work}`;
+  const mounted = await execute(["mount", "-t", "overlay", "-o", options, "x", `${merged}`]);
+  assert.equal(mounted.code, 0, mounted.stderr);
+  try {
+    await fileOf(`${merged}/file`, "mine\n");
+    const { code, stdout, stderr } = await world.client(
+      ["run", "-p", "work", "cat", `${merged}/file`],
+      { uid: uA },
+    );
+    // A kernel that can id-map it lends it.
+    if (code === 0) assert.equal(stdout, "mine\n");
+    else {assert.match(
+        stderr,
+        /^appjail: Cannot lend .* cannot id-map; to run it without: --no-auto-lend\n$/,
+      );}
+    assert.equal(
+      (await world.client(["run", "-p", "work", "--no-auto-lend", "echo", `${merged}/file`], {
+        uid: uA,
+      })).code,
+      0,
+    );
+  } finally {
+    await execute(["umount", "-l", `${merged}`]);
+  }
 });
 
 function exists(path: string): boolean {
