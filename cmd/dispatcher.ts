@@ -31,6 +31,7 @@ import {
   fromHelper,
   fromJailer,
   type OutputLine,
+  plainSpec,
   protocolVersion,
 } from "../core/protocol.ts";
 import { begin } from "../core/role.ts";
@@ -77,7 +78,7 @@ export async function dispatcher(text: string): Promise<number> {
     helper: link,
     connect: ({ uid }) =>
       new Channel(connect(`${options.runtime_dir}/ctl/${uid}.sock`), fromJailer),
-    spec: { network: options.network, shared: true, lend: [] },
+    spec: { ...plainSpec, network: options.network },
     linger: options.linger,
     version,
     log,

@@ -100,8 +100,11 @@ export class Lending {
    * @returns what bubblewrap has to mount in further places
    * @throws {AppjailError} when a part of it cannot be lent; the caller then clears all of it
    */
-  async begin(allocation: Allocation, { lend, shared }: JailSpec): Promise<readonly LentAt[]> {
-    const { uid, profile } = allocation;
+  async begin(
+    allocation: Allocation,
+    { lend, shared, same_uid }: JailSpec,
+  ): Promise<readonly LentAt[]> {
+    const { uid, owner, profile } = allocation;
     this.clear(uid);
     using folder = openFolder(this.#world.jails, String(uid));
     makeFolder(folder, "lend", 0o755);
@@ -109,7 +112,9 @@ export class Lending {
     const table: Table = { allocation, entries: new Map(), ids: undefined };
     this.#tables.set(uid, table);
     for (const { skip_missing, ...wanted } of [...lend].sort(byPlace)) {
-      const wrong = wanted.at === null ? undefined : placeProblem(wanted.at, profile, uid);
+      const wrong = wanted.at === null
+        ? undefined
+        : placeProblem(wanted.at, profile, same_uid ? owner : uid);
       if (wrong !== undefined) throw refused(wanted, profile, `at ${wanted.at} ${wrong}`);
       try {
         await this.#lend(table, wanted);

@@ -8,7 +8,8 @@
  * @module
  */
 import { homeOf } from "./environment.ts";
-import type { AbsolutePath, AppUid, LendName, ProfileName } from "./names.ts";
+import { AppjailError } from "./errors.ts";
+import type { AbsolutePath, LendName, ProfileName } from "./names.ts";
 import type { JailSpec } from "./protocol.ts";
 
 /** What the plan has to know of the host. */
@@ -101,7 +102,7 @@ const placesForLent: readonly string[] = ["/home", "/media", "/mnt", "/srv", "/t
 export function placeProblem(
   at: AbsolutePath,
   profile: ProfileName,
-  uid: AppUid,
+  uid: number,
 ): string | undefined {
   const parts = at.split("/").slice(1);
   if (parts.some((part) => part === "" || part === "." || part === "..")) {
@@ -120,8 +121,9 @@ export function placeProblem(
 /** What one jail is made of. */
 export interface JailPlan {
   readonly profile: ProfileName;
-  readonly uid: AppUid;
-  readonly spec: Pick<JailSpec, "network">;
+  /** As which programs see themselves: the app's own, or its owner's. */
+  readonly uid: number;
+  readonly spec: JailSpec;
   /** What it is lent that is to be in other places than `~/lent`, too. */
   readonly lent: readonly LentAt[];
   readonly host: HostLayout;
@@ -131,34 +133,55 @@ export interface JailPlan {
   readonly files: string;
   /** The descriptor to which bubblewrap tells the pid. */
   readonly infoFd: number;
+  /** The descriptor with the filter for system calls, where there is one. */
+  readonly seccompFd: number | undefined;
 }
+
+/** Where a jail has what is not to be covered by anything else. */
+const own: readonly string[] = ["/proc", "/dev", "/run/appjail", "/run/user", "/home"];
 
 /** The words for `bwrap --args`; the command comes after them. */
 export function planJail(plan: JailPlan): readonly string[] {
-  const { host, uid } = plan;
+  const { host, uid, spec } = plan;
+  const home = `/home/${plan.profile}`;
   const words: string[] = [];
   const add = (...more: readonly string[]): void => void words.push(...more);
 
   add("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts");
   add("--unshare-cgroup-try");
-  if (plan.spec.network === "none") add("--unshare-net");
+  if (spec.network === "none") add("--unshare-net");
+  if (spec.hostname !== null) add("--hostname", spec.hostname);
+  // What the kernel lets it do, it does as the app's uid: this is another name for that.
+  if (spec.same_uid) add("--uid", String(uid), "--gid", String(uid));
   // The jailer is pid 1: what is orphaned comes to it, its end is the end of all, and no program
   // inside can stop it, nor kill it but by a signal that it wants. pid_namespaces(7).
   add("--as-pid-1", "--info-fd", String(plan.infoFd));
 
-  // First, what the app has had a hand in: a link that it has laid in its home leads to nothing yet,
-  // and what comes later is on top.
-  const home = homeOf(plan.profile);
-  add("--perms", "0755", "--dir", "/home");
-  add("--bind", plan.home, home);
-  // Root's, so nothing can be made in it; what is mounted in it later comes along.
-  add("--bind", `${plan.files}/lend`, `${home}/lent`);
-  const lent = (wanted: (at: string) => boolean): void => {
-    for (const { name, at } of plan.lent) {
-      if (wanted(at)) add("--bind", `${plan.files}/lend/${name}`, at);
+  const inHome = (path: string): boolean => path.startsWith(`${home}/`);
+  const tmpfs = (chosen: (path: string) => boolean): void => {
+    for (const wanted of spec.tmpfs) {
+      const path = wanted.startsWith("~/") ? `${home}${wanted.slice(1)}` : wanted;
+      const covers = (one: string): boolean =>
+        `${path}/`.startsWith(`${one}/`) || one.startsWith(`${path}/`);
+      if ((!inHome(path) && own.some(covers)) || covers(`${home}/lent`)) {
+        throw new AppjailError("invalid-argument", `${wanted} is a place of the jail's own`);
+      }
+      if (chosen(path)) add("--perms", "0700", "--tmpfs", path);
     }
   };
-  const inHome = (at: string): boolean => at.startsWith(`${home}/`);
+  const lent = (chosen: (at: string) => boolean): void => {
+    for (const { name, at } of plan.lent) {
+      if (chosen(at)) add("--bind", `${plan.files}/lend/${name}`, at);
+    }
+  };
+  // First, what the app has had a hand in: a link that it has laid in its home leads to nothing yet,
+  // and what comes later is on top.
+  add("--perms", "0755", "--dir", "/home");
+  if (spec.home === "persistent") add("--bind", plan.home, home);
+  else add("--perms", "0700", "--tmpfs", home);
+  // Root's, so nothing can be made in it; what is mounted in it later comes along.
+  add("--bind", `${plan.files}/lend`, `${home}/lent`);
+  tmpfs(inHome);
   lent(inHome);
   add("--ro-bind", "/usr", "/usr");
   for (const [root, target] of Object.entries(host.roots)) {
@@ -179,7 +202,9 @@ export function planJail(plan: JailPlan): readonly string[] {
   if (host.machineId) add("--ro-bind", `${plan.files}/machine-id`, "/etc/machine-id");
 
   add("--proc", "/proc", "--dev", "/dev");
-  add("--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev");
+  add("--perms", "1777", "--tmpfs", "/dev/shm");
+  for (const device of spec.devices) add("--dev-bind-try", device, device);
+  add("--remount-ro", "/dev");
   add("--perms", "1777", "--tmpfs", "/tmp");
   for (const folder of ["/var", "/var/cache", "/var/lib", "/var/lib/dbus"]) {
     add("--perms", "0755", "--dir", folder);
@@ -193,21 +218,23 @@ export function planJail(plan: JailPlan): readonly string[] {
   add("--perms", "0700", "--tmpfs", `/run/user/${uid}`);
   for (const file of host.linked) add("--ro-bind-try", file, file);
   add("--ro-bind", plan.program, programInJail);
+  tmpfs((path) => !inHome(path));
   lent((at) => !inHome(at));
   // What is not one of the mounts above belongs to nobody in the jail.
   add("--remount-ro", "/");
   add("--chdir", home);
+  if (plan.seccompFd !== undefined) add("--seccomp", String(plan.seccompFd));
   return words;
 }
 
 /** passwd(5) for a jail: the system's accounts, and its own; nobody else who uses the machine. */
-export function passwdFor(host: string, profile: ProfileName, uid: AppUid): string {
+export function passwdFor(host: string, profile: ProfileName, uid: number): string {
   return systemAccounts(host, profile, 7).join("") +
     `${profile}:x:${uid}:${uid}:${profile} in its jail:/home/${profile}:/bin/sh\n`;
 }
 
 /** group(5) for a jail. */
-export function groupFor(host: string, profile: ProfileName, gid: AppUid): string {
+export function groupFor(host: string, profile: ProfileName, gid: number): string {
   return systemAccounts(host, profile, 4).join("") + `${profile}:x:${gid}:\n`;
 }
 

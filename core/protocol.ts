@@ -387,22 +387,95 @@ const dispatcherToClient = once(() =>
 );
 export type DispatcherToClient = v.InferOutput<ReturnType<typeof dispatcherToClient>>;
 
-/** What a jail is made of: a closed set of words, which the helper turns into mounts. */
-export const jailSpec = v.strictObject({
-  network: v.picklist(["host", "none"]),
-  /** Lend the folder of the owner's that is for this profile, if they are a person who has a home. */
-  shared: v.boolean(),
-  /** What is there from the start: all of it, or the jail does not start. */
-  lend: v.pipe(
-    v.array(v.strictObject({
-      ...v.omit(lent, ["until"]).entries,
-      /** Do without it where there is no such file. */
-      skip_missing: v.boolean(),
-    })),
-    v.maxLength(lendsMost),
+/** Which system calls a jail may make; see core/seccomp.ts. */
+export const seccompSets = ["default", "nested", "strict", "none"] as const;
+export type SeccompSet = (typeof seccompSets)[number];
+
+/** A path as a jail has it, without anything to be resolved: absolute, or in the home (`~/…`). */
+export const pathInJail = v.pipe(
+  v.string(),
+  v.maxLength(1024),
+  v.check(
+    (path) => /^~?(?:\/[^/\0]+)+$/.test(path) && !/\/\.{1,2}(?:\/|$)/.test(path),
+    'a path in a jail begins with "/" or "~/", and has no empty part, "." or ".."',
   ),
-});
-export type JailSpec = v.InferOutput<typeof jailSpec>;
+);
+
+/** A device file; those that would give the machine away are refused where they are used. */
+export const devicePath = v.pipe(
+  v.string(),
+  v.maxLength(256),
+  v.check(
+    (path) => /^\/dev(?:\/[\w.+:-]+)+$/.test(path) && !/\/\.{1,2}(?:\/|$)/.test(path),
+    "a device is a path below /dev",
+  ),
+);
+
+/** hostname(7): letters, digits and hyphens, and no dot. */
+export const hostName = v.pipe(
+  v.string(),
+  v.regex(
+    /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i,
+    "a host name has letters, digits and inner hyphens, 63 at most",
+  ),
+);
+
+/** How much a jail may use; null: as much as there is. */
+export const jailLimits = once(() =>
+  v.strictObject({
+    /** Bytes. */
+    memory: v.nullable(v.pipe(v.number(), v.integer(), v.minValue(64 * 1024 * 1024))),
+    /** Processes and threads, the jailer's among them. */
+    processes: v.nullable(v.pipe(v.number(), v.integer(), v.minValue(32), v.maxValue(4194304))),
+    /** Percent of one processor. */
+    cpu: v.nullable(v.pipe(v.number(), v.minValue(1), v.maxValue(1000000))),
+  })
+);
+export type JailLimits = v.InferOutput<ReturnType<typeof jailLimits>>;
+
+/** What a jail is made of: a closed set of words, which the helper turns into mounts. */
+export const jailSpec = once(() =>
+  v.strictObject({
+    network: v.picklist(["host", "none"]),
+    /** null: the host's. */
+    hostname: v.nullable(hostName),
+    /** Whether a program sees its owner's uid instead of the one that it has. */
+    same_uid: v.boolean(),
+    /** ephemeral: in memory, and gone with the jail. */
+    home: v.picklist(["persistent", "ephemeral"]),
+    /** Further places that are empty, in memory, and gone with the jail. */
+    tmpfs: v.pipe(v.array(pathInJail), v.maxLength(64)),
+    devices: v.pipe(v.array(devicePath), v.maxLength(64)),
+    seccomp: v.picklist(seccompSets),
+    limits: jailLimits(),
+    /** Lend the folder of the owner's that is for this profile, if they are a person with a home. */
+    shared: v.boolean(),
+    /** What is lent from the start: all of it, or the jail does not start. */
+    lend: v.pipe(
+      v.array(v.strictObject({
+        ...v.omit(lent, ["until"]).entries,
+        /** Do without it where there is no such file. */
+        skip_missing: v.boolean(),
+      })),
+      v.maxLength(lendsMost),
+    ),
+  })
+);
+export type JailSpec = v.InferOutput<ReturnType<typeof jailSpec>>;
+
+/** A jail without any wishes. */
+export const plainSpec: JailSpec = {
+  network: "host",
+  hostname: null,
+  same_uid: false,
+  home: "persistent",
+  tmpfs: [],
+  devices: [],
+  seccomp: "default",
+  limits: { memory: null, processes: null, cpu: null },
+  shared: true,
+  lend: [],
+};
 
 /** A line of the registry: who was given which uid. */
 export const allocation = v.strictObject({
@@ -504,7 +577,7 @@ const dispatcherToHelper = once(() =>
       ...v.omit(lent, ["at"]).entries,
     }),
     v.strictObject({ type: v.literal("unlend"), id: requestId, uid: appUid, name: lendName }),
-    v.strictObject({ type: v.literal("start"), id: requestId, uid: appUid, spec: jailSpec }),
+    v.strictObject({ type: v.literal("start"), id: requestId, uid: appUid, spec: jailSpec() }),
     v.strictObject({
       type: v.literal("end"),
       id: requestId,
@@ -807,7 +880,8 @@ export type HelperOptions = v.InferOutput<ReturnType<typeof helperOptions>>;
 export const jailerOptions = once(() =>
   v.strictObject({
     profile: profileName,
-    uid: appUid,
+    /** As which its programs see themselves. */
+    uid: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xfffffffe)),
   })
 );
 export type JailerOptions = v.InferOutput<ReturnType<typeof jailerOptions>>;

@@ -11,6 +11,7 @@ import {
   type DispatcherToJailer,
   fromJailer,
   type JailerToDispatcher,
+  plainSpec,
   protocolVersion,
   toJailer,
 } from "../../core/protocol.ts";
@@ -64,7 +65,7 @@ function play(): { readonly jail: Jail; readonly jailer: Played; readonly ends: 
   const jail: Jail = new Jail(allocation, {
     helper: helper as unknown as HelperLink,
     connect: () => new Channel(ours, fromJailer),
-    spec: { network: "host", shared: false, lend: [] },
+    spec: plainSpec,
     linger: 0,
     version: "0",
     log: { info: () => {}, debug: () => {} },

@@ -19,6 +19,7 @@ import {
   type HelperToDispatcher,
   type JailerToDispatcher,
   type LiveJail,
+  plainSpec,
   type ProgramReport,
   protocolVersion,
   toHelper,
@@ -209,7 +210,7 @@ export class Theatre implements AsyncDisposable {
           if (jail === undefined) throw new Error("nobody listens");
           return jail.connect();
         },
-        spec: { network: "host", shared: false, lend: [] },
+        spec: plainSpec,
         linger,
         version: "0",
         log,

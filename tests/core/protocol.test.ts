@@ -21,6 +21,7 @@ import {
   type HelperToWatchdog,
   jailerOptions,
   type JailerToDispatcher,
+  plainSpec,
   protocolVersion,
   toClient,
   toHelper,
@@ -245,14 +246,14 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
   lend: [{ type: "lend", id: 3, uid, ...lend, until: null }],
   unlend: [{ type: "unlend", id: 3, uid, name: "x" }],
   start: [
-    { type: "start", id: 2, uid, spec: { network: "host", shared: true, lend: [] } },
+    { type: "start", id: 2, uid, spec: plainSpec },
+    { type: "start", id: 2, uid, spec: { ...plainSpec, network: "none", shared: false } },
     {
       type: "start",
       id: 2,
       uid,
       spec: {
-        network: "none",
-        shared: false,
+        ...plainSpec,
         lend: [
           { ...lend, at: null, skip_missing: true },
           { ...lend, at: "/home/work/x", skip_missing: false },

@@ -3,7 +3,7 @@
  * swapped, a helper that is killed at any time. No mount is ever left.
  */
 import assert from "node:assert/strict";
-import type { DispatcherToClient } from "../../core/protocol.ts";
+import { type DispatcherToClient, plainSpec } from "../../core/protocol.ts";
 import { fileOf, folderOf, inside, keep, lend, mountsBelow } from "./lent.ts";
 import { answerOf, askAs, StandIn } from "./stand-in.ts";
 import { asUser, execute, firstUid, jailTest, uA, uB, until, World } from "./world.ts";
@@ -337,7 +337,7 @@ jailTest(
           type: "start",
           id: 1,
           uid: firstUid,
-          spec: { network: "host", shared: false, lend: all },
+          spec: { ...plainSpec, lend: all },
         });
         // Nothing is awaited: the helper is not to get ahead.
         const limit = Date.now() + 20_000;

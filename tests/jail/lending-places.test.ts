@@ -3,6 +3,7 @@
  * that each profile of a person's shares with them.
  */
 import assert from "node:assert/strict";
+import { plainSpec } from "../../core/protocol.ts";
 import {
   fileOf,
   folderOf,
@@ -165,7 +166,7 @@ themeTest("where nothing can be lent from says so", {}, async (t, world) => {
 
 /** A start that a dispatcher may ask for. */
 function start(id: number, lend: readonly unknown[]): unknown {
-  return { type: "start", id, uid: firstUid, spec: { network: "host", shared: false, lend } };
+  return { type: "start", id, uid: firstUid, spec: { ...plainSpec, lend } };
 }
 
 jailTest("what a jail is lent from the start is there, all of it, or the jail is not", async () => {
