@@ -279,6 +279,7 @@ async function copy(
       cwd_required: true,
       env: {},
       inherited: {},
+      lend: [],
       terminal: null,
       stdio: "passed",
     },

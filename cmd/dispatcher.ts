@@ -94,7 +94,11 @@ export async function dispatcher(text: string): Promise<number> {
   }
   const found = welcome.jails.length;
   log.info(`ready${found > 0 ? `, ${found} jail${found === 1 ? "" : "s"} found` : ""}`);
-  await link.follow((end) => jails.ended(end), (end) => jails.locking(end));
+  await link.follow(
+    (end) => jails.ended(end),
+    (end) => jails.locking(end),
+    (all) => jails.lends(all),
+  );
   log.info("the helper is gone; leaving");
   return 0;
 }
@@ -284,6 +288,18 @@ class Door {
         this.#log.info(`uid ${uid} has changed the passphrase of ${message.profile}`);
         break;
       }
+      case "lend": {
+        const { profile, name, path, write, keep } = message;
+        const until = keep === null ? null : Date.now() + keep;
+        await this.#jails.known(uid, profile).lend({ name, path, write, until });
+        this.#log.info(`uid ${uid} lends ${JSON.stringify(path)} to ${profile}`);
+        channel.send({ type: "done" });
+        break;
+      }
+      case "unlend":
+        await this.#jails.known(uid, message.profile).unlend(message.name);
+        channel.send({ type: "done" });
+        break;
       case "logs":
         await this.#logs(channel, uid, message);
         break;
@@ -312,6 +328,9 @@ class Door {
     if (terminal !== null && stdio === "log" && terminal.streams.length < 3) {
       throw new AppjailError("protocol", "a terminal of the log's is all of the standard streams");
     }
+    if (message.lend.some(({ word }) => word >= argv.length)) {
+      throw new AppjailError("protocol", "a file is no word of the command");
+    }
     const started = await this.#jails.run(
       uid,
       message.profile,
@@ -321,6 +340,7 @@ class Door {
         cwd_required,
         terminal,
         stdio,
+        lend: message.lend,
         // The client has chosen by the same list; it is not believed.
         env: {
           ...Object.fromEntries(

@@ -14,7 +14,14 @@ import { AppjailError, asAppjailError, wordsOf } from "./errors.ts";
 import type { Ended, HelperLink } from "./helper-link.ts";
 import { type Life, type LifeAction, type LifeEvent, next } from "./life.ts";
 import type { Log } from "./log.ts";
-import type { Environment, ProfileName, ProgramName, SignalName } from "./names.ts";
+import type {
+  AbsolutePath,
+  Environment,
+  LendName,
+  ProfileName,
+  ProgramName,
+  SignalName,
+} from "./names.ts";
 import {
   type Allocation,
   type DispatcherToJailer,
@@ -23,6 +30,7 @@ import {
   type JailerToDispatcher,
   type JailReport,
   type JailSpec,
+  type Lent,
   type LiveJail,
   type OutputLine,
   type ProgramReport,
@@ -55,6 +63,10 @@ const tries = 3;
 /** How many ends of programs are remembered for a client that comes back. */
 const exitsMost = 1024;
 const ringSize = 256 * 1024;
+/** How long a file stays that a program was lent which has ended, while others run. */
+const handedOver = 60_000;
+/** The longest wait at a time, in milliseconds: the clock may be set meanwhile. */
+const longestWait = 60_000;
 
 export type JailerChannel = Channel<JailerToDispatcher, DispatcherToJailer>;
 
@@ -84,6 +96,15 @@ export interface Program extends Omit<Exec, "type" | "id" | "before" | "argv"> {
   readonly argv: readonly string[];
   readonly env: Environment;
   readonly descriptors: readonly Fd[];
+  /** Files that it names, to be lent while it runs. */
+  readonly lend?: readonly LentWord[];
+}
+
+/** A word of a command that names a file of its owner's. */
+export interface LentWord {
+  readonly word: number;
+  readonly name: LendName;
+  readonly path: AbsolutePath;
 }
 
 /** A program that was started, and its end. */
@@ -147,6 +168,8 @@ export class Jail {
   #conversation: Promise<void> = Promise.resolve();
   #connected = Promise.withResolvers<JailerChannel>();
   #up = Promise.withResolvers<void>();
+  /** The helper has said that it runs: earlier it cannot be lent anything. */
+  #launched = Promise.withResolvers<void>();
   #gone = Promise.withResolvers<Pick<Stopped, "problem" | "note">>();
   #failure: AppjailError | undefined;
   #stopping: Promise<Stopped> | undefined;
@@ -160,6 +183,10 @@ export class Jail {
   /** Somebody is being asked for the passphrase; tells whether the home was unlocked. */
   #unlocking: Promise<boolean> | undefined;
   #id = 0;
+  /** What it has been lent, and what ends the wait until that is taken back. */
+  readonly #lends = new Map<LendName, { readonly lent: Lent; readonly cancel: () => void }>();
+  /** Names by which something is about to be lent. */
+  readonly #promised = new Set<LendName>();
   /** Requests between their arrival and their answer: while there are any, the jail stays. */
   #asking = 0;
   #seen = 0;
@@ -191,11 +218,16 @@ export class Jail {
    */
   async run(program: Program, ask?: Ask): Promise<Started> {
     this.#asking++;
+    const names: LendName[] = [];
     try {
       const channel = await this.#enterUnlocked(ask);
-      const { descriptors, ...wanted } = program;
+      const { descriptors, lend = [], ...wanted } = program;
       const { argv: [command = ""] } = wanted;
       const argv = [...wanted.argv];
+      for (const one of lend) {
+        const name = await this.#lendWord(one, names);
+        argv[one.word] = `${homeOf(this.allocation.profile)}/lent/${name}`;
+      }
       this.#quiet = false;
       const before = Date.now() + execDeadline;
       const { report, master } = await this.#request(
@@ -203,13 +235,18 @@ export class Jail {
         (id) => channel.send({ type: "exec", id, ...wanted, argv, before }, descriptors),
       );
       if (report === undefined) throw new AppjailError("protocol", "The jailer started nothing");
+      const exited = this.end(report.program);
+      if (names.length > 0) void exited.then(() => this.#takeBack(names));
       return {
         program: report.program,
         jail: this.#live?.jail ?? "",
         cwd: report.cwd,
         master,
-        exited: this.end(report.program),
+        exited,
       };
+    } catch (error) {
+      this.#takeBackNow(names);
+      throw error;
     } finally {
       this.#asking--;
       for (const fd of program.descriptors) fd.close();
@@ -333,6 +370,7 @@ export class Jail {
         processes: 0,
         memory_bytes: 0,
         home,
+        lends: [],
       };
     }
     const reported = life === "starting" ? undefined : await this.#ask().catch(() => undefined);
@@ -347,6 +385,7 @@ export class Jail {
       processes: reported?.processes ?? this.#programs.size,
       memory_bytes: reported?.memory_bytes ?? 0,
       home,
+      lends: [...this.#lends.values()].map(({ lent }) => lent),
     };
   }
 
@@ -365,11 +404,124 @@ export class Jail {
     return () => this.#listeners.delete(callback);
   }
 
+  // --- What it is lent ---------------------------------------------------------------------------
+
+  /**
+   * Lends it something, now that it runs.
+   *
+   * @throws {AppjailError} when it does not run, or when that cannot be lent
+   */
+  async lend(wanted: Omit<Lent, "at">): Promise<void> {
+    this.#mustRun(`lend ${JSON.stringify(wanted.path)} to`);
+    this.#asking++;
+    try {
+      // An idle jail stays until this is answered.
+      await this.#enter();
+      await this.#launched.promise;
+      const life = this.#live;
+      await this.#world.helper.lend(this.allocation.uid, wanted);
+      if (this.#live === life) this.#keepLent({ ...wanted, at: null });
+    } finally {
+      this.#asking--;
+      this.#settle();
+    }
+  }
+
+  /** Takes something back. */
+  async unlend(name: LendName): Promise<void> {
+    this.#mustRun(`take ${JSON.stringify(name)} back from`);
+    await this.#world.helper.unlend(this.allocation.uid, name);
+    this.#dropLent(name);
+  }
+
+  /** The helper says what it has been lent before this dispatcher was there, or by its start. */
+  hasLends(lends: readonly Lent[]): void {
+    for (const lent of lends) this.#keepLent(lent);
+  }
+
+  /**
+   * Lends a file for a program, under a name that nothing has yet.
+   *
+   * @param names gets the name as soon as something may be lent by it
+   */
+  async #lendWord({ path, name }: LentWord, names: LendName[]): Promise<LendName> {
+    let free = name;
+    for (let more = 2; this.#lends.has(free) || this.#promised.has(free); more++) {
+      free = numbered(name, more);
+    }
+    this.#promised.add(free);
+    try {
+      await this.#launched.promise;
+      const life = this.#live;
+      const wanted = { name: free, path, write: false, until: null };
+      await this.#world.helper.lend(this.allocation.uid, wanted);
+      names.push(free);
+      if (this.#live === life) this.#keepLent({ ...wanted, at: null });
+      return free;
+    } catch (error) {
+      const { code, message } = asAppjailError(error);
+      throw new AppjailError(code, `${message}; to run it without: --no-auto-lend`);
+    } finally {
+      this.#promised.delete(free);
+    }
+  }
+
+  /**
+   * Takes back what a program was lent that has ended. One that has handed the file over to another,
+   * as browsers do, ends before that has opened it.
+   */
+  #takeBack(names: readonly LendName[]): void {
+    const life = this.#live;
+    if (this.#programs.size === 0) this.#takeBackNow(names);
+    else after(handedOver, () => this.#live === life && this.#takeBackNow(names));
+  }
+
+  #takeBackNow(names: readonly LendName[]): void {
+    for (const name of names) {
+      if (this.#lends.has(name)) {
+        void this.unlend(name).catch((error) => this.#world.log.debug(wordsOf(error)));
+      }
+    }
+  }
+
+  #mustRun(what: string): void {
+    if (this.#life !== "absent" && this.#life !== "leaving") return;
+    const { profile } = this.allocation;
+    throw new AppjailError(
+      "lend-refused",
+      `Cannot ${what} "${profile}": no program of it runs; start one first, such as: ` +
+        `appjail shell ${profile}`,
+    );
+  }
+
+  #keepLent(lent: Lent): void {
+    this.#lends.get(lent.name)?.cancel();
+    const { until } = lent;
+    let cancel = (): void => {};
+    const wait = (end: number): void => {
+      const left = end - Date.now();
+      // It may have been taken back meanwhile, or the jail have ended.
+      if (left <= 0) {
+        void this.unlend(lent.name).catch((error) =>
+          this.#world.log.info(`${this.#title}: ${wordsOf(error)}`)
+        );
+      } else cancel = after(Math.min(left, longestWait), () => wait(end));
+    };
+    this.#lends.set(lent.name, { lent, cancel: () => cancel() });
+    if (until !== null) wait(until);
+  }
+
+  #dropLent(name: LendName): void {
+    this.#lends.get(name)?.cancel();
+    this.#lends.delete(name);
+  }
+
   // --- Events of the helper ------------------------------------------------------------------
 
   /** A jail of an earlier daemon that still lives. */
   adopt(live: LiveJail): void {
     this.#live = live;
+    this.#launched.resolve();
     this.#feed("adopt");
   }
 
@@ -397,7 +549,11 @@ export class Jail {
     this.#connected.promise.catch(() => {});
     this.#up.reject(failure);
     this.#up.promise.catch(() => {});
+    this.#launched.reject(failure);
+    this.#launched.promise.catch(() => {});
+    this.#launched = Promise.withResolvers();
     this.#allKilled();
+    for (const name of [...this.#lends.keys()]) this.#dropLent(name);
     this.#channel?.close();
     this.#channel = undefined;
     this.#returning = false;
@@ -559,6 +715,7 @@ export class Jail {
     try {
       const { helper, spec } = this.#world;
       this.#live = await helper.start(this.allocation.uid, spec, () => this.#open());
+      this.#launched.resolve();
     } catch (error) {
       this.#failure = asAppjailError(error);
       this.#channel?.close();
@@ -800,4 +957,11 @@ export class Jail {
     ).catch((error) => ({ problem: wordsOf(error), note: null }));
     return { killed, ...outcome };
   }
+}
+
+/** `report.pdf` as `report-2.pdf`: what it is opened with goes by how it ends. */
+function numbered(name: LendName, count: number): LendName {
+  const [, begin = name, end = ""] = /^(.+?)((?:\.[^.]{1,10}){0,2})$/.exec(name) ?? [];
+  // The mark may not make it too long.
+  return `${begin.slice(0, 60)}-${count}${end}` as LendName;
 }

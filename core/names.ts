@@ -88,6 +88,17 @@ export const environment = v.pipe(
 );
 export type Environment = v.InferOutput<typeof environment>;
 
+/** What something that is lent is called in a jail: one name in a folder, which can be shown. */
+export const lendName = v.pipe(
+  v.string(),
+  v.minLength(1, "a name is needed"),
+  v.maxBytes(200, "it is longer than 200 bytes"),
+  v.check((name) => name !== "." && name !== "..", "it is the name of a folder itself"),
+  v.regex(/^[^/\p{C}\p{Zl}\p{Zp}]+$/u, "there is a slash in it, or what cannot be shown"),
+  v.brand("LendName"),
+);
+export type LendName = v.InferOutput<typeof lendName>;
+
 /** The handle of a program in a jail: `firefox.1`, the profile and a count. */
 export const programName = v.pipe(
   v.string(),

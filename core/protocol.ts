@@ -14,6 +14,7 @@ import {
   argument,
   commandLine,
   environment,
+  lendName,
   ownerUid,
   profileName,
   programName,
@@ -21,7 +22,7 @@ import {
 } from "./names.ts";
 
 /** Raised whenever a message changes. Both ends of a channel must have the same. */
-export const protocolVersion = 4;
+export const protocolVersion = 5;
 
 /** Made when it is first asked for, and kept: a role uses a few of these schemas, and starts often. */
 function once<T>(make: () => T): () => T {
@@ -159,6 +160,22 @@ const homeState = v.strictObject({
 });
 export type HomeState = v.InferOutput<typeof homeState>;
 
+/** Something of its owner's that a jail has for as long as it lives, or for a time. */
+export const lent = v.strictObject({
+  name: lendName,
+  /** On the host, as it was asked for. */
+  path: absolutePath,
+  write: v.boolean(),
+  /** It is taken back then, milliseconds since the epoch; null: with the jail's end. */
+  until: v.nullable(milliseconds),
+  /** Where in the jail it is, beside `~/lent`; null: there alone. */
+  at: v.nullable(absolutePath),
+});
+export type Lent = v.InferOutput<typeof lent>;
+
+/** The most that one jail is lent at a time. */
+export const lendsMost = 256;
+
 /** A jail, as `appjail status` shows it; or a home that is encrypted, without one. */
 export const jailReport = v.strictObject({
   profile: profileName,
@@ -173,6 +190,7 @@ export const jailReport = v.strictObject({
   processes: count,
   memory_bytes: count,
   home: homeState,
+  lends: v.array(lent),
 });
 export type JailReport = v.InferOutput<typeof jailReport>;
 
@@ -202,6 +220,8 @@ function hello<const R extends string>(role: R) {
  *         ◀──────────────────────── started      (or failed; then all is as after run)
  *   kill ────────────────────────▶
  *         ◀──────────────────────── done | failed
+ *   lend | unlend ───────────────▶
+ *         ◀──────────────────────── done | failed
  *   status | stop | logs | profiles | unlock ▶
  *         ◀──────────────────────── reported* done | stopped* done | output* done | listed | done
  *                                   | failed
@@ -230,6 +250,16 @@ const clientToDispatcher = once(() =>
       env: environment,
       /** What the caller's own environment has of the allow-list. */
       inherited: environment,
+      /** Files of the caller's that words of the command name, to be lent while the program runs. */
+      lend: v.pipe(
+        v.array(v.strictObject({
+          /** Which word; the command is 0. */
+          word: v.pipe(count, v.minValue(1)),
+          name: lendName,
+          path: absolutePath,
+        })),
+        v.maxLength(32),
+      ),
     }),
     v.strictObject({ type: v.literal("attach"), program: programName }),
     v.strictObject({ type: v.literal("kill"), program: programName, signal }),
@@ -271,6 +301,17 @@ const clientToDispatcher = once(() =>
     v.strictObject({ type: v.literal("confirm"), keep: v.boolean() }),
     /** The read ends of so many pipes come along, in each of which the passphrase is. */
     v.strictObject({ type: v.literal("passphrase"), pipes: v.picklist([1, 2]) }),
+    v.strictObject({
+      type: v.literal("lend"),
+      profile: profileName,
+      /** In the jail, in `~/lent`. */
+      name: lendName,
+      path: absolutePath,
+      write: v.boolean(),
+      /** How long, in milliseconds; null: for the jail's life. */
+      keep: v.nullable(v.pipe(milliseconds, v.minValue(1))),
+    }),
+    v.strictObject({ type: v.literal("unlend"), profile: profileName, name: lendName }),
     v.strictObject({ type: v.literal("logs"), profile: profileName, follow: v.boolean() }),
     v.strictObject({ type: v.literal("profiles") }),
   ])
@@ -409,6 +450,17 @@ export const jailSpec = once(() =>
     seccomp: v.picklist(seccompSets),
     limits: jailLimits(),
     buses: jailBuses,
+    /** Lend the folder of the owner's that is for this profile, if they are a person with a home. */
+    shared: v.boolean(),
+    /** What is lent from the start: all of it, or the jail does not start. */
+    lend: v.pipe(
+      v.array(v.strictObject({
+        ...v.omit(lent, ["until"]).entries,
+        /** Do without it where there is no such file. */
+        skip_missing: v.boolean(),
+      })),
+      v.maxLength(lendsMost),
+    ),
   })
 );
 export type JailSpec = v.InferOutput<ReturnType<typeof jailSpec>>;
@@ -424,6 +476,8 @@ export const plainSpec: JailSpec = {
   seccomp: "default",
   limits: { memory: null, processes: null, cpu: null },
   buses: plainBuses,
+  shared: true,
+  lend: [],
 };
 
 /** A line of the registry: who was given which uid. */
@@ -472,8 +526,13 @@ export type LiveJail = v.InferOutput<typeof liveJail>;
  *   passwd (+a pipe) ────────────▶
  *         ◀──────────────────────── changed | refused
  *   cancel ──────────────────────▶               (the request that it names is refused then)
+ *   lend ────────────────────────▶
+ *         ◀──────────────────────── lent | refused
+ *   unlend ──────────────────────▶
+ *         ◀──────────────────────── unlent | refused
  *   start ───────────────────────▶
  *         ◀──────────────────────── starting     (the jailer's socket listens)
+ *         ◀──────────────────────── lends        (where it was lent something; also after welcome)
  *         ◀──────────────────────── started      (the jailer's pid) | refused
  *   end ─────────────────────────▶
  *         ◀──────────────────────── locking      (where its home is encrypted)
@@ -514,6 +573,13 @@ const dispatcherToHelper = once(() =>
     /** Both passphrases are lines in the pipe that comes along. */
     v.strictObject({ type: v.literal("passwd"), id: requestId, uid: appUid }),
     v.strictObject({ type: v.literal("cancel"), id: requestId, uid: appUid }),
+    v.strictObject({
+      type: v.literal("lend"),
+      id: requestId,
+      uid: appUid,
+      ...v.omit(lent, ["at"]).entries,
+    }),
+    v.strictObject({ type: v.literal("unlend"), id: requestId, uid: appUid, name: lendName }),
     v.strictObject({ type: v.literal("start"), id: requestId, uid: appUid, spec: jailSpec() }),
     v.strictObject({
       type: v.literal("end"),
@@ -566,6 +632,10 @@ const helperToDispatcher = once(() =>
     /** The old home's new name in the data root; null: it is gone. */
     v.strictObject({ type: v.literal("settled"), id: requestId, kept: v.nullable(words) }),
     v.strictObject({ type: v.literal("changed"), id: requestId }),
+    v.strictObject({ type: v.literal("lent"), id: requestId }),
+    v.strictObject({ type: v.literal("unlent"), id: requestId }),
+    /** All that a jail has been lent. */
+    v.strictObject({ type: v.literal("lends"), uid: appUid, lends: v.array(lent) }),
     v.strictObject({ type: v.literal("starting"), id: requestId }),
     v.strictObject({ type: v.literal("started"), id: requestId, live: liveJail }),
     v.strictObject({

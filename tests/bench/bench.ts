@@ -76,6 +76,7 @@ async function requestToExec(socket: string, profile: string): Promise<number> {
       terminal: null,
       env: {},
       inherited: {},
+      lend: [],
       stdio: "passed",
     }, stdio);
     const started = await answer(channel);

@@ -246,6 +246,7 @@ Deno.test("run asks for what was typed, and hands over its own three streams", a
     env: { A: "b" },
     // And no token, path or home.
     inherited: { LANG: "C", TERM: "vt100", LC_ALL: "C" },
+    lend: [],
     cwd_required: true,
     terminal: null,
     stdio: "passed",

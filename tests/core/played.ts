@@ -221,6 +221,7 @@ export class Theatre implements AsyncDisposable {
     this.#following = link.follow(
       (end) => this.jails.ended(end),
       (end) => this.jails.locking(end),
+      (all) => this.jails.lends(all),
     );
   }
 
@@ -266,6 +267,8 @@ export class Theatre implements AsyncDisposable {
       case "settle":
       case "passwd":
       case "cancel":
+      case "lend":
+      case "unlend":
         break;
       case "homes": {
         const home = { kind: null, unlocked: false, until: null, problem: null };

@@ -91,7 +91,12 @@ const homes = [
   { kind: "gocryptfs", unlocked: false, until: 1_700_000_000_000, problem: "it is damaged" },
 ] as const;
 const [home] = homes;
-const report = { profile, owner, uid, started: 1, processes: 3, memory_bytes: 5, home };
+const lend = { name: "x", path: "/home/a/x", write: true };
+const lends = [
+  { ...lend, until: null, at: "/home/work/x" },
+  { ...lend, write: false, until: 1_700_000_000_000, at: null },
+];
+const report = { profile, owner, uid, started: 1, processes: 3, memory_bytes: 5, home, lends };
 
 const clientToDispatcher: Samples<ClientToDispatcher> = {
   hello: [hello("client")],
@@ -104,6 +109,7 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
       cwd_required: true,
       env: { A: "b" },
       inherited: { LANG: "C" },
+      lend: [{ word: 1, name: "x", path: "/home/a/x" }],
       terminal,
       stdio: "passed" as const,
     })),
@@ -115,6 +121,7 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
       cwd_required: false,
       env: {},
       inherited: {},
+      lend: [],
       terminal: null,
       stdio: "log",
     },
@@ -143,6 +150,11 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
   passwd: [{ type: "passwd", profile }],
   confirm: [{ type: "confirm", keep: true }, { type: "confirm", keep: false }],
   passphrase: [{ type: "passphrase", pipes: 1 }, { type: "passphrase", pipes: 2 }],
+  lend: [
+    { type: "lend", profile, ...lend, keep: null },
+    { type: "lend", profile, ...lend, keep: 600_000 },
+  ],
+  unlend: [{ type: "unlend", profile, name: "Übersicht 1.pdf" }],
   logs: [{ type: "logs", profile, follow: true }],
   profiles: [{ type: "profiles" }],
 };
@@ -231,9 +243,23 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
   settle: [{ type: "settle", id: 3, uid, keep: true }],
   passwd: [{ type: "passwd", id: 3, uid }],
   cancel: [{ type: "cancel", id: 3, uid }],
+  lend: [{ type: "lend", id: 3, uid, ...lend, until: null }],
+  unlend: [{ type: "unlend", id: 3, uid, name: "x" }],
   start: [
     { type: "start", id: 2, uid, spec: plainSpec },
-    { type: "start", id: 2, uid, spec: { ...plainSpec, network: "none" } },
+    { type: "start", id: 2, uid, spec: { ...plainSpec, network: "none", shared: false } },
+    {
+      type: "start",
+      id: 2,
+      uid,
+      spec: {
+        ...plainSpec,
+        lend: [
+          { ...lend, at: null, skip_missing: true },
+          { ...lend, at: "/home/work/x", skip_missing: false },
+        ],
+      },
+    },
   ],
   end: [
     { type: "end", id: Number.MAX_SAFE_INTEGER, uid, jail: null },
@@ -268,6 +294,9 @@ const helperToDispatcher: Samples<HelperToDispatcher> = {
   converted: [{ type: "converted", id: 1, files: 1, bytes: 2, notes: [] }],
   settled: [{ type: "settled", id: 1, kept: null }, { type: "settled", id: 1, kept: "/data/1" }],
   changed: [{ type: "changed", id: 1 }],
+  lent: [{ type: "lent", id: 1 }],
+  unlent: [{ type: "unlent", id: 1 }],
+  lends: [{ type: "lends", uid, lends }, { type: "lends", uid, lends: [] }],
   starting: [{ type: "starting", id: 1 }],
   started: [{ type: "started", id: 1, live }],
   ended: [

@@ -34,6 +34,7 @@ export function runMessage(
     cwd_required: false,
     env: {},
     inherited: {},
+    lend: [],
     terminal: null,
     stdio,
   };

@@ -200,6 +200,7 @@ jailTest("no name leads anywhere, by the command line, the socket or the bus", a
     cwd_required: true,
     env: {},
     inherited: {},
+    lend: [],
     stdio: "log",
     terminal: null,
   };

@@ -61,6 +61,7 @@ async function started(
     terminal,
     env: {},
     inherited: {},
+    lend: [],
     stdio: "passed",
   }, terminal === null ? streams : []);
   const incoming = await answerWith(channel);
