@@ -30,21 +30,33 @@ const topOptions: readonly Option[] = [
 ];
 const help: Option = { long: "--help", short: "h", brief: "Explain this", takesValue: false };
 
+/** What profile does. Its names stand behind most of them. */
+const subverbs = ["list", "show", "new", "edit", "check", "diff", "delete"] as const;
+
 /** What stands behind an option or a verb. */
-type Kind = "profile" | "file" | "folder" | "verb" | "shell" | "command" | "none";
+type Kind =
+  | "profile"
+  | "written"
+  | "subverb"
+  | "file"
+  | "folder"
+  | "verb"
+  | "shell"
+  | "command"
+  | "none";
 
 function valueOf({ long }: Option): Kind {
-  if (long === "--profile") return "profile";
+  if (long === "--profile" || long === "--from") return "written";
   if (["--socket", "--config", "--env-file"].includes(long)) return "file";
-  return ["--cwd", "--data-root", "--state-dir", "--runtime-dir"].includes(long)
-    ? "folder"
-    : "none";
+  const folders = ["--cwd", "--data-root", "--state-dir", "--runtime-dir"];
+  return [...folders, "--profiles-dir", "--admin-profiles"].includes(long) ? "folder" : "none";
 }
 
 function argumentOf({ name }: VerbWords): Kind {
   const ofOne = ["unlock", "encrypt", "decrypt", "passwd", "logs", "shell", "ps", "get"];
   if (["status", "stop", "lock", ...ofOne].includes(name)) return "profile";
   if (name === "put") return "file";
+  if (name === "profile") return "subverb";
   return name === "run"
     ? "command"
     : name === "help"
@@ -67,6 +79,8 @@ function bash(verbs: readonly VerbWords[]): string {
   const names = verbs.map(({ name }) => name).join(" ");
   const words: Readonly<Record<Kind, string>> = {
     profile: "words=$(appjail profiles 2>/dev/null </dev/null)",
+    written: "words=$(appjail profile list --names 2>/dev/null </dev/null)",
+    subverb: `words="${subverbs.join(" ")} $(appjail profile list --names 2>/dev/null </dev/null)"`,
     file:
       'mapfile -t COMPREPLY < <(compgen -f -- "$cur"); compopt -o filenames 2>/dev/null; return',
     folder:
@@ -80,7 +94,7 @@ function bash(verbs: readonly VerbWords[]): string {
     .filter(({ takesValue }) => takesValue);
   const arm = (options: readonly Option[]): string =>
     [...new Set(options.flatMap(spellings))].join("|");
-  const kinds: readonly Kind[] = ["profile", "file", "folder", "none"];
+  const kinds: readonly Kind[] = ["written", "file", "folder", "none"];
   return `# bash completion of appjail; try: source <(appjail completions bash)
 
 # From the program's own name on, whatever bash completes for it.
@@ -159,6 +173,8 @@ complete -F _appjail appjail
 function zsh(verbs: readonly VerbWords[]): string {
   const actions: Readonly<Record<Kind, string>> = {
     profile: "_appjail_profiles",
+    written: "_appjail_written",
+    subverb: "_appjail_subverbs",
     file: "_files",
     folder: "_files -/",
     verb: "_appjail_verbs",
@@ -182,7 +198,9 @@ function zsh(verbs: readonly VerbWords[]): string {
       return ` ${quote(`(-)1:command:${actions.command}`)} '*::arguments:_normal'`;
     }
     return ` ${
-      quote(`${["stop", "lock"].includes(verb.name) ? "*" : "1"}:${kind}:${actions[kind]}`)
+      quote(
+        `${["stop", "lock", "profile"].includes(verb.name) ? "*" : "1"}:${kind}:${actions[kind]}`,
+      )
     }`;
   };
   return `#compdef appjail
@@ -192,6 +210,17 @@ _appjail_profiles() {
   local -a names
   names=(\${(f)"$(appjail profiles 2>/dev/null </dev/null)"})
   compadd -a names
+}
+
+_appjail_written() {
+  local -a names
+  names=(\${(f)"$(appjail profile list --names 2>/dev/null </dev/null)"})
+  compadd -a names
+}
+
+_appjail_subverbs() {
+  compadd ${subverbs.join(" ")}
+  _appjail_written
 }
 
 _appjail_verbs() {
@@ -230,6 +259,10 @@ fi
 function fish(verbs: readonly VerbWords[]): string {
   const actions: Readonly<Record<Kind, string>> = {
     profile: "-xa '(appjail profiles 2>/dev/null </dev/null)'",
+    written: "-xa '(appjail profile list --names 2>/dev/null </dev/null)'",
+    subverb: `-xa ${
+      quote(`${subverbs.join(" ")} (appjail profile list --names 2>/dev/null </dev/null)`)
+    }`,
     file: "-rF",
     folder: "-xa '(__fish_complete_directories)'",
     verb: `-xa ${quote(verbs.map(({ name }) => name).join(" "))}`,

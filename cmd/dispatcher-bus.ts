@@ -145,7 +145,9 @@ async function run(
   args: readonly unknown[],
 ): Promise<readonly unknown[]> {
   const profile = read(profileName, args[0], "profile");
-  const argv = read(commandLine, args[1], "argv");
+  // Without words it is the profile's own command.
+  const given = args[1];
+  const argv = Array.isArray(given) && given.length === 0 ? null : read(commandLine, given, "argv");
   const options: Readonly<Record<string, unknown>> = { ...Object(args[2]) };
   for (const name of Object.keys(options)) {
     if (Object.hasOwn(runOptions, name)) continue;
@@ -168,7 +170,9 @@ async function run(
     descriptors: [],
   });
   const { uid } = started.within.allocation;
-  log.info(`uid ${owner} runs ${started.program} as ${uid} over D-Bus: ${argv[0]}`);
+  log.info(
+    `uid ${owner} runs ${started.program} as ${uid} over D-Bus: ${argv?.[0] ?? "its command"}`,
+  );
   return [uid, started.program];
 }
 

@@ -22,6 +22,7 @@ import { Jails, type StartedIn } from "../core/jails.ts";
 import { provePowerless } from "../core/kernel.ts";
 import { type Log, logOf } from "../core/log.ts";
 import { type OwnerUid, ownerUid, parse, type ProgramName } from "../core/names.ts";
+import { ProfileStore } from "../core/profile-store.ts";
 import {
   type ClientToDispatcher,
   dispatcherOptions,
@@ -34,8 +35,10 @@ import {
   protocolVersion,
 } from "../core/protocol.ts";
 import { begin } from "../core/role.ts";
+import { specOf } from "../core/spec.ts";
 import { version } from "../core/version.ts";
 import { changePassphrase, convertHome, type Person, type Wanted } from "./dispatcher-homes.ts";
+import { serveProfiles } from "./dispatcher-profiles.ts";
 
 type ClientChannel = Channel<ClientToDispatcher, DispatcherToClient>;
 type Request<T extends ClientToDispatcher["type"]> = Extract<
@@ -61,7 +64,12 @@ interface Caller {
 
 /** Runs the dispatcher until the helper is gone. */
 export async function dispatcher(text: string): Promise<number> {
-  const options = begin("dispatcher", dispatcherOptions(), text, ["socket", "socket"]);
+  const options = begin("dispatcher", dispatcherOptions(), text, ({ shipped_profiles }) => [
+    "socket",
+    "socket",
+    "folder",
+    ...shipped_profiles === null ? [] : ["folder" as const],
+  ]);
   provePowerless();
   const log = logOf("appjail-dispatcher", options.debug);
   // The bus's library opens a socket and looks at the machine; without a bus nothing is needed.
@@ -73,18 +81,25 @@ export async function dispatcher(text: string): Promise<number> {
   for (const name of given as Deno.PermissionName[]) Deno.permissions.revokeSync({ name });
   const link = new HelperLink(new Channel(new Fd(3), fromHelper), version);
   const welcome = await link.welcome();
+  const { shipped_profiles: shipped } = options;
+  const store = new ProfileStore({
+    own: new Fd(5),
+    shipped: shipped === null ? undefined : { folder: new Fd(6), path: shipped },
+    admin: options.admin_profiles,
+  });
   const jails = new Jails({
     helper: link,
     connect: ({ uid }) =>
       new Channel(connect(`${options.runtime_dir}/ctl/${uid}.sock`), fromJailer),
-    spec: { network: options.network },
+    profiles: store,
+    spec: (settings) => specOf(settings, options.network),
     linger: options.linger,
     version,
     log,
   }, welcome);
   const isApp = (uid: number): boolean =>
     (uid >= options.first_uid && uid <= options.last_uid) || jails.has(uid);
-  const door = new Door(new Fd(4), link, jails, isApp, log);
+  const door = new Door(new Fd(4), link, jails, store, isApp, log);
   void door.open();
   if (options.bus !== null) {
     const { bus } = options;
@@ -114,6 +129,7 @@ class Door {
   readonly #listener: Fd;
   readonly #link: HelperLink;
   readonly #jails: Jails;
+  readonly #profiles: ProfileStore;
   readonly #isApp: (uid: number) => boolean;
   readonly #log: Log;
   readonly #callers = new Map<number, Caller>();
@@ -123,12 +139,14 @@ class Door {
     listener: Fd,
     link: HelperLink,
     jails: Jails,
+    profiles: ProfileStore,
     isApp: (uid: number) => boolean,
     log: Log,
   ) {
     this.#listener = listener;
     this.#link = link;
     this.#jails = jails;
+    this.#profiles = profiles;
     this.#isApp = isApp;
     this.#log = log;
   }
@@ -289,6 +307,23 @@ class Door {
       case "profiles":
         channel.send({ type: "listed", profiles: [...this.#jails.profiles(uid)] });
         break;
+      case "written":
+      case "show":
+      case "check":
+      case "write":
+      case "diff":
+      case "forget":
+        await serveProfiles(message, uid, {
+          store: this.#profiles,
+          jails: this.#jails,
+          log: this.#log,
+          send: async (answer) => {
+            channel.send(answer);
+            await channel.drain();
+          },
+        });
+        channel.send({ type: "done" });
+        break;
       case "hello":
       case "signal":
       case "passphrase":
@@ -320,19 +355,19 @@ class Door {
         cwd_required,
         terminal,
         stdio,
+        env: message.env,
         // The client has chosen by the same list; it is not believed.
-        env: {
-          ...Object.fromEntries(
-            Object.entries(message.inherited).filter(([name]) => isInherited(name)),
-          ),
-          ...message.env,
-        },
+        inherited: Object.fromEntries(
+          Object.entries(message.inherited).filter(([name]) => isInherited(name)),
+        ),
         descriptors,
       },
       (wanted) => this.#ask(channel, wanted),
     );
     const { program, exited, within: jail } = started;
-    this.#log.info(`uid ${uid} runs ${program} as ${jail.allocation.uid}: ${argv[0]}`);
+    this.#log.info(
+      `uid ${uid} runs ${program} as ${jail.allocation.uid}: ${argv?.[0] ?? "its command"}`,
+    );
     this.#tellStarted(channel, started);
     return stdio === "passed" ? { program, exited, jail, holds: true } : undefined;
   }

@@ -48,6 +48,7 @@ export interface RunRequest {
   readonly verbose: boolean;
   /** Where to read the passphrase of its home from; undefined: the person is asked. */
   readonly passphraseFd?: number | undefined;
+  /** Empty: the profile's own command. */
   readonly argv: readonly string[];
   readonly help: boolean;
 }
@@ -167,7 +168,9 @@ export function parseRun(words: readonly string[], own: World["env"]): RunReques
     }
   }
   const argv = words.slice(at);
-  if (argv.length === 0 && !help) throw usage("Cannot run: a command is needed");
+  if (argv.length === 0 && profile === null && !help) {
+    throw usage("Cannot run: a command is needed");
+  }
   return { socket, profile, detach, cwd, env, tty, verbose, passphraseFd, argv, help };
 }
 
@@ -232,7 +235,8 @@ export async function start(request: RunRequest, world: World): Promise<number> 
   const message: ClientToDispatcher = {
     type: "run",
     profile: request.profile,
-    argv: checked(commandLine, request.argv, "the command"),
+    // Without one, the profile's own.
+    argv: request.argv.length === 0 ? null : checked(commandLine, request.argv, "the command"),
     cwd: cwd === null ? null : checked(absolutePath, cwd, "--cwd"),
     cwd_required: request.cwd !== null,
     env: checked(environment, request.env, "--env"),

@@ -87,7 +87,8 @@ export function statusText(
         ...(owners ? [`${jail.owner}`] : []),
         `${jail.uid}`,
         ...(homes ? [homeWord(jail.home)] : []),
-        jail.state,
+        // What runs is as the profile was when it began.
+        jail.changed ? `${jail.state}*` : jail.state,
         `${jail.jailer_pid ?? "-"}`,
         isJail(jail) ? since(jail.started, now) : "-",
         isJail(jail) ? memory(jail.memory_bytes) : "-",
@@ -114,6 +115,9 @@ export function statusText(
     lines.push(heads[at + 1] ?? "", ...programs.slice(next, next + jail.programs.length));
     next += jail.programs.length;
   });
+  if (jails.some((jail) => jail.changed)) {
+    lines.push("* its profile was changed: that holds when it is started next");
+  }
   return lines.map((line) => `${fit(line, width)}\n`).join("");
 }
 

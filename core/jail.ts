@@ -14,7 +14,8 @@ import { AppjailError, asAppjailError, wordsOf } from "./errors.ts";
 import type { Ended, HelperLink } from "./helper-link.ts";
 import { type Life, type LifeAction, type LifeEvent, next } from "./life.ts";
 import type { Log } from "./log.ts";
-import type { Environment, ProfileName, ProgramName, SignalName } from "./names.ts";
+import type { Environment, OwnerUid, ProfileName, ProgramName, SignalName } from "./names.ts";
+import type { Settings } from "./profile.ts";
 import {
   type Allocation,
   type DispatcherToJailer,
@@ -62,11 +63,23 @@ export type JailerChannel = Channel<JailerToDispatcher, DispatcherToJailer>;
 export interface JailWorld {
   readonly helper: HelperLink;
   readonly connect: (allocation: Allocation) => JailerChannel;
-  readonly spec: JailSpec;
+  readonly profiles: Profiles;
+  /** What the helper is told to make of a profile's settings. */
+  readonly spec: (settings: Settings) => JailSpec;
   /** How long it stays when it is idle, in milliseconds. */
   readonly linger: number;
   readonly version: string;
   readonly log: Log;
+}
+
+/** What profiles say; core/profile-store.ts has them. */
+export interface Profiles {
+  /** @throws {AppjailError} when something is wrong with it */
+  readonly settings: (owner: OwnerUid, profile: ProfileName) => Settings;
+  /** Whether anybody has written it. */
+  readonly has: (owner: OwnerUid, profile: ProfileName) => boolean;
+  /** Those that a command finds. */
+  readonly finders: (owner: OwnerUid, command: string) => readonly ProfileName[];
 }
 
 type Exec = Extract<DispatcherToJailer, { readonly type: "exec" }>;
@@ -82,7 +95,10 @@ export type Ask = (wanted: {
 /** A program to be started, with its descriptors if the caller gave any. */
 export interface Program extends Omit<Exec, "type" | "id" | "before" | "argv"> {
   readonly argv: readonly string[];
+  /** What was asked for by name: it holds over what the profile says. */
   readonly env: Environment;
+  /** What the caller's own environment has of the allow-list: the profile's holds over it. */
+  readonly inherited?: Environment;
   readonly descriptors: readonly Fd[];
 }
 
@@ -140,6 +156,8 @@ export class Jail {
   readonly #execs = new Map<number, Awaited<Answered>>();
   readonly #companions = new Map<ProgramName, Companion>();
   readonly #reports = new Map<number, Awaited<Reported>>();
+  /** Those with which this life of it was started; unknown for one of an earlier dispatcher. */
+  #settings: Settings | undefined;
   #life: Life = "absent";
   #live: LiveJail | undefined;
   #since = 0;
@@ -174,12 +192,36 @@ export class Jail {
   }
 
   get #linger(): number {
-    const { linger } = this.#world;
+    const own = this.#inForce()?.linger ?? null;
+    const linger = own === null ? this.#world.linger : Math.round(own * 1000);
     return this.#live?.encrypted === true ? Math.min(linger, encryptedLinger) : linger;
   }
 
   get #title(): string {
     return `jail "${this.allocation.profile}"`;
+  }
+
+  /** The settings of the jail that there is, as far as they can be told. */
+  #inForce(): Settings | undefined {
+    if (this.#settings !== undefined) return this.#settings;
+    const { owner, profile } = this.allocation;
+    try {
+      return this.#world.profiles.settings(owner, profile);
+    } catch {
+      // It runs all the same; whoever starts it next is told.
+      return undefined;
+    }
+  }
+
+  /** Whether the profile says something else by now than when the jail was started. */
+  get changed(): boolean {
+    if (this.#life === "absent" || this.#settings === undefined) return false;
+    const { owner, profile } = this.allocation;
+    try {
+      return jailOf(this.#world.profiles.settings(owner, profile)) !== jailOf(this.#settings);
+    } catch {
+      return true;
+    }
   }
 
   // --- Requests ------------------------------------------------------------------------------
@@ -193,7 +235,9 @@ export class Jail {
     this.#asking++;
     try {
       const channel = await this.#enterUnlocked(ask);
-      const { descriptors, ...wanted } = program;
+      const { descriptors, inherited, ...asked } = program;
+      const env = { ...inherited, ...this.#inForce()?.env, ...asked.env };
+      const wanted = { ...asked, env };
       const { argv: [command = ""] } = wanted;
       const argv = [...wanted.argv];
       this.#quiet = false;
@@ -333,6 +377,7 @@ export class Jail {
         processes: 0,
         memory_bytes: 0,
         home,
+        changed: false,
       };
     }
     const reported = life === "starting" ? undefined : await this.#ask().catch(() => undefined);
@@ -347,6 +392,7 @@ export class Jail {
       processes: reported?.processes ?? this.#programs.size,
       memory_bytes: reported?.memory_bytes ?? 0,
       home,
+      changed: this.changed,
     };
   }
 
@@ -369,6 +415,7 @@ export class Jail {
 
   /** A jail of an earlier daemon that still lives. */
   adopt(live: LiveJail): void {
+    this.#settings = undefined;
     this.#live = live;
     this.#feed("adopt");
   }
@@ -557,8 +604,12 @@ export class Jail {
 
   async #start(): Promise<void> {
     try {
-      const { helper, spec } = this.#world;
-      this.#live = await helper.start(this.allocation.uid, spec, () => this.#open());
+      const { helper, profiles, spec } = this.#world;
+      const { owner, profile, uid } = this.allocation;
+      // Of this moment: who changes the profile while the jail runs changes the next one.
+      const settings = profiles.settings(owner, profile);
+      this.#settings = settings;
+      this.#live = await helper.start(uid, spec(settings), () => this.#open());
     } catch (error) {
       this.#failure = asAppjailError(error);
       this.#channel?.close();
@@ -800,4 +851,10 @@ export class Jail {
     ).catch((error) => ({ problem: wordsOf(error), note: null }));
     return { killed, ...outcome };
   }
+}
+
+/** What a jail is made by: without what says only how its profile is found, and what it runs. */
+function jailOf(settings: Settings): string {
+  const { description: _, command: _command, executables: _executables, ...rest } = settings;
+  return JSON.stringify(rest);
 }

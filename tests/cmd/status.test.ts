@@ -35,6 +35,7 @@ function jail(change: Partial<JailReport> = {}): JailReport {
     processes: 0,
     memory_bytes: 12.5 * 2 ** 20,
     home: { kind: null, unlocked: false, until: null, problem: null },
+    changed: false,
     ...change,
   };
 }

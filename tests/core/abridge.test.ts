@@ -82,6 +82,7 @@ for (
       processes: 4096,
       memory_bytes: 2 ** 50,
       home: { kind: null, unlocked: false, until: null, problem: null },
+      changed: false,
     };
     const message = { type: "reported", jails: [jail] };
     encodeFrame(message);

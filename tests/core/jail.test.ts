@@ -14,6 +14,8 @@ import {
   protocolVersion,
   toJailer,
 } from "../../core/protocol.ts";
+import { specOf } from "../../core/spec.ts";
+import { unwritten } from "./played.ts";
 
 type Played = Channel<DispatcherToJailer, JailerToDispatcher>;
 
@@ -64,7 +66,8 @@ function play(): { readonly jail: Jail; readonly jailer: Played; readonly ends: 
   const jail: Jail = new Jail(allocation, {
     helper: helper as unknown as HelperLink,
     connect: () => new Channel(ours, fromJailer),
-    spec: { network: "host" },
+    profiles: unwritten,
+    spec: (settings) => specOf(settings, "host"),
     linger: 0,
     version: "0",
     log: { info: () => {}, debug: () => {} },

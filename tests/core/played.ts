@@ -6,10 +6,11 @@
 import { Channel } from "../../ipc/channel.ts";
 import { pair } from "../../ipc/socket.ts";
 import { HelperLink } from "../../core/helper-link.ts";
-import type { JailerChannel } from "../../core/jail.ts";
+import type { JailerChannel, Profiles } from "../../core/jail.ts";
 import { Jails } from "../../core/jails.ts";
 import type { Log } from "../../core/log.ts";
 import type { OwnerUid, ProgramName } from "../../core/names.ts";
+import { defaults } from "../../core/profile.ts";
 import {
   type Allocation,
   type DispatcherToHelper,
@@ -24,11 +25,19 @@ import {
   toHelper,
   toJailer,
 } from "../../core/protocol.ts";
+import { specOf } from "../../core/spec.ts";
 
 /** A plain value as a message: its names and numbers are not parsed in a play. */
 export const branded = <T>(value: unknown): T => value as T;
 
 export const owner: OwnerUid = branded(1000);
+
+/** What profiles say when nobody has written any. */
+export const unwritten: Profiles = {
+  settings: () => defaults,
+  has: () => false,
+  finders: () => [],
+};
 
 /** How the helper and the jailers behave. Every part may be changed while it plays. */
 export interface Script {
@@ -169,6 +178,8 @@ export class Theatre implements AsyncDisposable {
   };
   /** What the helper was asked, and what the jailers were told. */
   readonly asked: DispatcherToHelper[] = [];
+  /** What profiles say. Every part may be changed while it plays. */
+  readonly profiles: { -readonly [K in keyof Profiles]: Profiles[K] } = { ...unwritten };
   readonly told: DispatcherToJailer[] = [];
   readonly logged: string[] = [];
   /** The dispatcher's ends of its conversations with jailers. */
@@ -209,7 +220,8 @@ export class Theatre implements AsyncDisposable {
           if (jail === undefined) throw new Error("nobody listens");
           return jail.connect();
         },
-        spec: { network: "host" },
+        profiles: this.profiles,
+        spec: (settings) => specOf(settings, "host"),
         linger,
         version: "0",
         log,

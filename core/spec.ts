@@ -1,0 +1,17 @@
+/**
+ * What the helper is told to make a jail of: the part of a profile's settings that root's side acts
+ * on, in the closed set of words that it knows.
+ *
+ * @module
+ */
+import type { Settings } from "./profile.ts";
+import type { JailSpec } from "./protocol.ts";
+
+/**
+ * The words for the helper.
+ *
+ * @param network what the daemon lets jails have: `none` is for all of them, whatever a profile says
+ */
+export function specOf(settings: Settings, network: JailSpec["network"]): JailSpec {
+  return { network: network === "none" ? "none" : settings.network };
+}
