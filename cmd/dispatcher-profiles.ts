@@ -110,6 +110,7 @@ function written(
       running: jail !== undefined && jail.life !== "absent",
       changed: jail?.changed ?? false,
       description: settings.description,
+      executables: [...settings.executables],
       problems: problems.length,
     };
   });

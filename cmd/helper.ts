@@ -69,11 +69,13 @@ import {
 } from "../core/protocol.ts";
 import { Registry } from "../core/registry.ts";
 import { begin } from "../core/role.ts";
+import { filterFor } from "../core/seccomp.ts";
 import { form, version } from "../core/version.ts";
 import { Conversions, type Order } from "./helper-conversions.ts";
 import { Vaults } from "./helper-vaults.ts";
 
 const setpriv = "/usr/bin/setpriv";
+const prlimit = "/usr/bin/prlimit";
 const bubblewrap = "/usr/bin/bwrap";
 const shell = "/bin/sh";
 
@@ -95,6 +97,20 @@ function dropTo(uid: number, gid: number): readonly string[] {
     "--inh-caps=-all",
     "--",
   ];
+}
+
+/** The command, within the limits that a process has for itself and its children. prlimit(1). */
+function started(
+  argv: readonly string[],
+  { limits: { memory, processes } }: JailSpec,
+): { readonly path: string; readonly argv: readonly string[] } {
+  const words = [
+    ...(processes === null ? [] : [`--nproc=${processes}`]),
+    // What it has mapped to write to: address space alone costs nothing, and browsers take a lot.
+    ...(memory === null ? [] : [`--data=${memory}`]),
+  ];
+  const all = words.length === 0 ? argv : [prlimit, ...words, "--", ...argv];
+  return { path: all[0] ?? "", argv: all };
 }
 
 /** A jail that lives, and the descriptor that means its pid 1. */
@@ -580,10 +596,11 @@ class Helper implements AsyncDisposable {
     }
     prepareHome(this.#dataRoot, uid);
     const home = this.#vaults.homeFor(uid, profile);
+    const shown = spec.same_uid ? owner : uid;
     try {
       using folder = makeJailFolder(this.#jails, uid, {
-        passwd: passwdFor(passwd, profile, uid),
-        group: groupFor(group, profile, uid),
+        passwd: passwdFor(passwd, profile, shown),
+        group: groupFor(group, profile, shown),
         // machine-id(5) asks that the real one is not shown around. Its like, one for each uid.
         "machine-id": await machineId(uid),
         none: "",
@@ -598,6 +615,7 @@ class Helper implements AsyncDisposable {
       const info = pipe({ nonblocking: true });
       using infoRead = info.read;
       const words = pipe();
+      const filter = spec.seccomp === "none" ? undefined : pipe();
       const errors = pipe();
       const said = this.#tell(profile, errors.read);
       const runtime = this.#options.runtime_dir;
@@ -605,29 +623,34 @@ class Helper implements AsyncDisposable {
         using infoWrite = info.write;
         using wordsRead = words.read;
         using wordsWrite = words.write;
+        using filterRead = filter?.read;
+        if (filter !== undefined && spec.seccomp !== "none") {
+          using filterWrite = filter.write;
+          writeAll(filterWrite.number, filterFor(spec.seccomp));
+        }
         using errorsWrite = errors.write;
         using nothing = open("/dev/null", 0);
-        const jailer: JailerOptions = { profile, uid };
+        const jailer: JailerOptions = { profile, uid: shown };
         writeAll(
           wordsWrite.number,
           new TextEncoder().encode(
             planJail({
               profile,
-              uid,
+              uid: shown,
               spec,
               host: hostLayout(),
               program: programFolder(runtime),
               home,
               files: `${runtime}/jails/${uid}`,
               infoFd: 6,
+              seccompFd: filterRead === undefined ? undefined : 7,
             }).map((word) => word + "\0").join(""),
           ),
         );
         wordsWrite.close();
         const command = roleCommand(programInJail, form === "compiled", "jailer", jailer);
         spawn({
-          path: setpriv,
-          argv: [...dropTo(uid, uid), bubblewrap, "--args", "5", "--", ...command.argv],
+          ...started([...dropTo(uid, uid), bubblewrap, "--args", "5", "--", ...command.argv], spec),
           env: roleEnvironment,
           descriptors: [
             nothing.number,
@@ -637,6 +660,7 @@ class Helper implements AsyncDisposable {
             lock.number,
             wordsRead.number,
             infoWrite.number,
+            ...filterRead === undefined ? [] : [filterRead.number],
           ],
           cwd: "/",
           session: true,

@@ -4,13 +4,7 @@
  * @module
  */
 import * as v from "valibot";
-import {
-  type AbsolutePath,
-  absolutePath,
-  type AppUid,
-  type Environment,
-  type ProfileName,
-} from "./names.ts";
+import { type AbsolutePath, absolutePath, type Environment, type ProfileName } from "./names.ts";
 
 /** environ(7), locale(7), terminfo(5), https://no-color.org: how a program talks to a person. */
 const inherited: ReadonlySet<string> = new Set([
@@ -51,7 +45,7 @@ export function homeOf(profile: ProfileName): AbsolutePath {
 }
 
 /** What every program in a jail starts with; what is asked for by name comes over it. */
-export function baseEnvironment(profile: ProfileName, uid: AppUid): Environment {
+export function baseEnvironment(profile: ProfileName, uid: number): Environment {
   return {
     HOME: homeOf(profile),
     USER: profile,

@@ -7,7 +7,8 @@
  *
  * @module
  */
-import type { AppUid, ProfileName } from "./names.ts";
+import { AppjailError } from "./errors.ts";
+import type { ProfileName } from "./names.ts";
 import type { JailSpec } from "./protocol.ts";
 
 /** What the plan has to know of the host. */
@@ -87,7 +88,8 @@ export const programInJail = "/run/appjail";
 /** What one jail is made of. */
 export interface JailPlan {
   readonly profile: ProfileName;
-  readonly uid: AppUid;
+  /** As which programs see themselves: the app's own, or its owner's. */
+  readonly uid: number;
   readonly spec: JailSpec;
   readonly host: HostLayout;
   /** The folder with the program, the home, and the jail's own files, on the host. */
@@ -96,17 +98,26 @@ export interface JailPlan {
   readonly files: string;
   /** The descriptor to which bubblewrap tells the pid. */
   readonly infoFd: number;
+  /** The descriptor with the filter for system calls, where there is one. */
+  readonly seccompFd: number | undefined;
 }
+
+/** Where a jail has what is not to be covered by anything else. */
+const own: readonly string[] = ["/proc", "/dev", "/run/appjail", "/run/user", "/home"];
 
 /** The words for `bwrap --args`; the command comes after them. */
 export function planJail(plan: JailPlan): readonly string[] {
-  const { host, uid } = plan;
+  const { host, uid, spec } = plan;
+  const home = `/home/${plan.profile}`;
   const words: string[] = [];
   const add = (...more: readonly string[]): void => void words.push(...more);
 
   add("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts");
   add("--unshare-cgroup-try");
-  if (plan.spec.network === "none") add("--unshare-net");
+  if (spec.network === "none") add("--unshare-net");
+  if (spec.hostname !== null) add("--hostname", spec.hostname);
+  // What the kernel lets it do, it does as the app's uid: this is another name for that.
+  if (spec.same_uid) add("--uid", String(uid), "--gid", String(uid));
   // The jailer is pid 1: what is orphaned comes to it, its end is the end of all, and no program
   // inside can stop it, nor kill it but by a signal that it wants. pid_namespaces(7).
   add("--as-pid-1", "--info-fd", String(plan.infoFd));
@@ -130,7 +141,9 @@ export function planJail(plan: JailPlan): readonly string[] {
   if (host.machineId) add("--ro-bind", `${plan.files}/machine-id`, "/etc/machine-id");
 
   add("--proc", "/proc", "--dev", "/dev");
-  add("--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev");
+  add("--perms", "1777", "--tmpfs", "/dev/shm");
+  for (const device of spec.devices) add("--dev-bind-try", device, device);
+  add("--remount-ro", "/dev");
   add("--perms", "1777", "--tmpfs", "/tmp");
   for (const folder of ["/var", "/var/cache", "/var/lib", "/var/lib/dbus"]) {
     add("--perms", "0755", "--dir", folder);
@@ -145,21 +158,32 @@ export function planJail(plan: JailPlan): readonly string[] {
   for (const file of host.linked) add("--ro-bind-try", file, file);
   add("--ro-bind", plan.program, programInJail);
   add("--perms", "0755", "--dir", "/home");
-  add("--bind", plan.home, `/home/${plan.profile}`);
+  if (spec.home === "persistent") add("--bind", plan.home, home);
+  else add("--perms", "0700", "--tmpfs", home);
+  for (const wanted of spec.tmpfs) {
+    const path = wanted.startsWith("~/") ? `${home}${wanted.slice(1)}` : wanted;
+    const covers = (one: string): boolean =>
+      `${path}/`.startsWith(`${one}/`) || one.startsWith(`${path}/`);
+    if (!path.startsWith(`${home}/`) && own.some(covers)) {
+      throw new AppjailError("invalid-argument", `${wanted} is a place of the jail's own`);
+    }
+    add("--perms", "0700", "--tmpfs", path);
+  }
   // What is not one of the mounts above belongs to nobody in the jail.
   add("--remount-ro", "/");
-  add("--chdir", `/home/${plan.profile}`);
+  add("--chdir", home);
+  if (plan.seccompFd !== undefined) add("--seccomp", String(plan.seccompFd));
   return words;
 }
 
 /** passwd(5) for a jail: the system's accounts, and its own; nobody else who uses the machine. */
-export function passwdFor(host: string, profile: ProfileName, uid: AppUid): string {
+export function passwdFor(host: string, profile: ProfileName, uid: number): string {
   return systemAccounts(host, profile, 7).join("") +
     `${profile}:x:${uid}:${uid}:${profile} in its jail:/home/${profile}:/bin/sh\n`;
 }
 
 /** group(5) for a jail. */
-export function groupFor(host: string, profile: ProfileName, gid: AppUid): string {
+export function groupFor(host: string, profile: ProfileName, gid: number): string {
   return systemAccounts(host, profile, 4).join("") + `${profile}:x:${gid}:\n`;
 }
 

@@ -134,7 +134,7 @@ const sizeUnits: Readonly<Record<string, number>> = {
 };
 /** 64 TiB: more than there is, and exact as a number. */
 const largestSize = 64 * 2 ** 40;
-const leastSize = 2 ** 20;
+const leastSize = 64 * 2 ** 20;
 
 /** A size in bytes, as a number or as a text such as `2G`. */
 export const size: Form<number> = {
@@ -152,7 +152,7 @@ export const size: Form<number> = {
     if (Number.isSafeInteger(bytes) && bytes >= leastSize && bytes <= largestSize) return bytes;
     tell(
       path,
-      `${kindOf(value)} is no size: it is bytes, or such as "512M" or "2G", 1 MiB at least`,
+      `${kindOf(value)} is no size: it is bytes, or such as "512M" or "2G", 64 MiB at least`,
     );
     return undefined;
   },

@@ -11,7 +11,7 @@ const ranks = {
   network: { none: 0, host: 1 },
   display: { none: 0, wayland: 1, x11: 1, auto: 2 },
   audio: { none: 0, pipewire: 1, pulse: 1, auto: 2 },
-  seccomp: { strict: 0, default: 1, none: 2 },
+  seccomp: { strict: 0, default: 1, nested: 2, none: 3 },
   session: { none: 0, private: 1, filtered: 2 },
   system: { none: 0, filtered: 1 },
 } as const;

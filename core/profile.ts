@@ -27,11 +27,11 @@ import { type Path, readToml } from "./profile-toml.ts";
 // --- The forms of values -----------------------------------------------------------------------
 
 /** Nothing may be lent to, or put in the place of, what the jail itself is made of. */
-const untouchable = ["/", "/proc", "/sys", "/dev", "/run/appjail"] as const;
+const untouchable = ["/proc", "/sys", "/dev", "/run/appjail", "/run/user", "/home"] as const;
 
 function refusedPlace(path: string): string | undefined {
   const found = untouchable.find((one) =>
-    path === one || (one !== "/" && path.startsWith(`${one}/`))
+    `${path}/`.startsWith(`${one}/`) || one.startsWith(`${path}/`)
   );
   return found && `nothing can be put at ${path}: ${found} is the jail's own`;
 }
@@ -64,10 +64,14 @@ const source = text(
 
 /** A place in the jail. */
 const place = text(new RegExp(`^~?${below}$`), 'a place in the jail: "/…" or "~/…"', {
+  most: 1024,
   refused: (path) => refusedSteps(path) ?? refusedPlace(path),
 });
 
-const device = text(new RegExp(`^/dev${below}$`), 'a device: "/dev/…"', { refused: refusedSteps });
+const device = text(/^\/dev(?:\/[\w.+:-]+)+$/, 'a device: "/dev/…"', {
+  most: 256,
+  refused: refusedSteps,
+});
 
 const argument = text(/^[\s\S]*$/, "a word of a command", { most: 4096 });
 const variable = text(/^[\s\S]*$/, "a text, in quotes", { most: 4096 });
@@ -172,12 +176,15 @@ const settingKeys = {
   same_uid: about("Show the program your own uid", flag),
   limits: table({
     memory: about("The most memory, in bytes or such as 2G", size),
-    processes: about("The most processes and threads", number(8, 1_000_000, "processes")),
-    cpu: about("The most of the processor, in percent of one core", number(1, 100_000, "percent")),
+    processes: about("The most processes and threads", number(32, 4_194_304, "processes")),
+    cpu: about(
+      "The most of the processor, in percent of one core",
+      number(1, 1_000_000, "percent"),
+    ),
   }),
   seccomp: about(
     "Which system calls are blocked",
-    word("default", "strict", "none"),
+    word("default", "nested", "strict", "none"),
   ),
   linger: about(
     "Seconds that the jail stays when nothing runs in it",

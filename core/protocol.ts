@@ -373,6 +373,8 @@ const dispatcherToClient = once(() =>
             running: v.boolean(),
             changed: v.boolean(),
             description: words,
+            /** The commands that find it. */
+            executables: v.array(words),
             /** How many things are wrong with it. */
             problems: count,
           }),
@@ -446,11 +448,82 @@ const dispatcherToClient = once(() =>
 );
 export type DispatcherToClient = v.InferOutput<ReturnType<typeof dispatcherToClient>>;
 
+/** Which system calls a jail may make; see core/seccomp.ts. */
+export const seccompSets = ["default", "nested", "strict", "none"] as const;
+export type SeccompSet = (typeof seccompSets)[number];
+
+/** A path as a jail has it, without anything to be resolved: absolute, or in the home (`~/…`). */
+export const pathInJail = v.pipe(
+  v.string(),
+  v.maxLength(1024),
+  v.check(
+    (path) => /^~?(?:\/[^/\0]+)+$/.test(path) && !/\/\.{1,2}(?:\/|$)/.test(path),
+    'a path in a jail begins with "/" or "~/", and has no empty part, "." or ".."',
+  ),
+);
+
+/** A device file; those that would give the machine away are refused where they are used. */
+export const devicePath = v.pipe(
+  v.string(),
+  v.maxLength(256),
+  v.check(
+    (path) => /^\/dev(?:\/[\w.+:-]+)+$/.test(path) && !/\/\.{1,2}(?:\/|$)/.test(path),
+    "a device is a path below /dev",
+  ),
+);
+
+/** hostname(7): letters, digits and hyphens, and no dot. */
+export const hostName = v.pipe(
+  v.string(),
+  v.regex(
+    /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i,
+    "a host name has letters, digits and inner hyphens, 63 at most",
+  ),
+);
+
+/** How much a jail may use; null: as much as there is. */
+export const jailLimits = once(() =>
+  v.strictObject({
+    /** Bytes. */
+    memory: v.nullable(v.pipe(v.number(), v.integer(), v.minValue(64 * 1024 * 1024))),
+    /** Processes and threads, the jailer's among them. */
+    processes: v.nullable(v.pipe(v.number(), v.integer(), v.minValue(32), v.maxValue(4194304))),
+    /** Percent of one processor. */
+    cpu: v.nullable(v.pipe(v.number(), v.minValue(1), v.maxValue(1000000))),
+  })
+);
+export type JailLimits = v.InferOutput<ReturnType<typeof jailLimits>>;
+
 /** What a jail is made of: a closed set of words, which the helper turns into mounts. */
-export const jailSpec = v.strictObject({
-  network: v.picklist(["host", "none"]),
-});
-export type JailSpec = v.InferOutput<typeof jailSpec>;
+export const jailSpec = once(() =>
+  v.strictObject({
+    network: v.picklist(["host", "none"]),
+    /** null: the host's. */
+    hostname: v.nullable(hostName),
+    /** Whether a program sees its owner's uid instead of the one that it has. */
+    same_uid: v.boolean(),
+    /** ephemeral: in memory, and gone with the jail. */
+    home: v.picklist(["persistent", "ephemeral"]),
+    /** Further places that are empty, in memory, and gone with the jail. */
+    tmpfs: v.pipe(v.array(pathInJail), v.maxLength(64)),
+    devices: v.pipe(v.array(devicePath), v.maxLength(64)),
+    seccomp: v.picklist(seccompSets),
+    limits: jailLimits(),
+  })
+);
+export type JailSpec = v.InferOutput<ReturnType<typeof jailSpec>>;
+
+/** A jail without any wishes. */
+export const plainSpec: JailSpec = {
+  network: "host",
+  hostname: null,
+  same_uid: false,
+  home: "persistent",
+  tmpfs: [],
+  devices: [],
+  seccomp: "default",
+  limits: { memory: null, processes: null, cpu: null },
+};
 
 /** A line of the registry: who was given which uid. */
 export const allocation = v.strictObject({
@@ -540,7 +613,7 @@ const dispatcherToHelper = once(() =>
     /** Both passphrases are lines in the pipe that comes along. */
     v.strictObject({ type: v.literal("passwd"), id: requestId, uid: appUid }),
     v.strictObject({ type: v.literal("cancel"), id: requestId, uid: appUid }),
-    v.strictObject({ type: v.literal("start"), id: requestId, uid: appUid, spec: jailSpec }),
+    v.strictObject({ type: v.literal("start"), id: requestId, uid: appUid, spec: jailSpec() }),
     v.strictObject({
       type: v.literal("end"),
       id: requestId,
@@ -843,7 +916,8 @@ export type HelperOptions = v.InferOutput<ReturnType<typeof helperOptions>>;
 export const jailerOptions = once(() =>
   v.strictObject({
     profile: profileName,
-    uid: appUid,
+    /** As which its programs see themselves. */
+    uid: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xfffffffe)),
   })
 );
 export type JailerOptions = v.InferOutput<ReturnType<typeof jailerOptions>>;

@@ -13,5 +13,15 @@ import type { JailSpec } from "./protocol.ts";
  * @param network what the daemon lets jails have: `none` is for all of them, whatever a profile says
  */
 export function specOf(settings: Settings, network: JailSpec["network"]): JailSpec {
-  return { network: network === "none" ? "none" : settings.network };
+  const { hostname, same_uid, home, tmpfs, devices, seccomp, limits } = settings;
+  return {
+    network: network === "none" ? "none" : settings.network,
+    hostname,
+    same_uid,
+    home,
+    tmpfs: [...tmpfs],
+    devices: [...devices],
+    seccomp,
+    limits,
+  };
 }

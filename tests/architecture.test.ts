@@ -183,6 +183,7 @@ Deno.test("C symbols are looked up in the tables alone", async () => {
     "core/accounts.ts",
     "core/kernel.ts",
     "core/lock-wait.ts",
+    "core/seccomp.ts",
     "ipc/libc.ts",
   ]);
 });

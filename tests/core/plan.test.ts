@@ -1,5 +1,5 @@
 /** core/plan.ts and core/host.ts: what a jail sees (attack 20), read from bubblewrap's words. */
-import { deepEqual, equal, ok } from "node:assert/strict";
+import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { hostLayout, hostText } from "../../core/host.ts";
 import type { AppUid, ProfileName } from "../../core/names.ts";
 import {
@@ -13,6 +13,7 @@ import {
   sharedData,
   systemRoots,
 } from "../../core/plan.ts";
+import { type JailSpec, plainSpec } from "../../core/protocol.ts";
 import { Random } from "../random.ts";
 
 const [profile, uid] = ["work" as ProfileName, 1100 as AppUid];
@@ -34,16 +35,21 @@ const unmerged: HostLayout = {
   linked: [],
 };
 
-function plan(host: HostLayout, network: "host" | "none" = "host"): JailPlan {
+function plan(
+  host: HostLayout,
+  network: "host" | "none" = "host",
+  more: Partial<JailSpec> = {},
+): JailPlan {
   return {
     profile,
     uid,
-    spec: { network },
+    spec: { ...plainSpec, network, ...more },
     host,
     program: "/run/appjail/program",
     home: "/data/1100",
     files: "/run/appjail/jails/1100",
     infoFd: 5,
+    seccompFd: undefined,
   };
 }
 
@@ -55,6 +61,11 @@ const arity: Readonly<Record<string, number>> = {
   "--unshare-uts": 0,
   "--unshare-net": 0,
   "--unshare-cgroup-try": 0,
+  "--hostname": 1,
+  "--uid": 1,
+  "--gid": 1,
+  "--dev-bind-try": 2,
+  "--seccomp": 1,
   "--as-pid-1": 0,
   "--info-fd": 1,
   "--ro-bind": 2,
@@ -347,5 +358,39 @@ Deno.test("whatever the host's file holds, the last line alone is of a uid of pe
         );
       }
     }
+  }
+});
+
+Deno.test("what a profile wishes is a few more words, each at its place", () => {
+  const plain = operationsOf(merged);
+  const added = (more: Partial<JailSpec>): readonly string[] =>
+    operations(planJail(plan(merged, "host", more))).filter((one) => !plain.includes(one));
+  deepEqual(added({}), []);
+  deepEqual(added({ hostname: "elsewhere" }), ["--hostname elsewhere"]);
+  deepEqual(added({ same_uid: true }), ["--uid 1100", "--gid 1100"]);
+  deepEqual(added({ home: "ephemeral" }), ["--tmpfs /home/work"]);
+  deepEqual(added({ tmpfs: ["~/.cache/x", "/usr/share/games"] }), [
+    "--tmpfs /home/work/.cache/x",
+    "--tmpfs /usr/share/games",
+  ]);
+  deepEqual(added({ devices: ["/dev/snd"] }), ["--dev-bind-try /dev/snd /dev/snd"]);
+  deepEqual(
+    operations(planJail({ ...plan(merged), seccompFd: 7 })).filter((one) => !plain.includes(one)),
+    ["--seccomp 7"],
+  );
+  // A tmpfs in the home covers a part of it, and never comes before it.
+  const words = operations(planJail(plan(merged, "host", { tmpfs: ["~/a"] })));
+  ok(words.indexOf("--tmpfs /home/work/a") > words.indexOf("--bind /data/1100 /home/work"));
+  ok(words.indexOf("--tmpfs /home/work/a") < words.indexOf("--remount-ro /"));
+});
+
+Deno.test("a tmpfs covers nothing of what the jail itself needs", () => {
+  for (
+    const path of [
+      ...["/proc", "/proc/sys", "/dev", "/dev/shm", "/run", "/run/appjail", "/run/appjail/x"],
+      ...["/run/user/1100", "/home", "/home/work", "/home/other"],
+    ]
+  ) {
+    throws(() => planJail(plan(merged, "host", { tmpfs: [path] })), /is a place of the jail's own/);
   }
 });

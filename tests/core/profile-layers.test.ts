@@ -4,9 +4,11 @@
  */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { parse as parseToml } from "@std/toml/parse";
-import type { ProfileName } from "../../core/names.ts";
+import { parse, type ProfileName } from "../../core/names.ts";
 import { defaults, problemText, readProfile, type Settings } from "../../core/profile.ts";
 import { type Layer, type Lookup, resolve, type Resolved } from "../../core/profile-layers.ts";
+import { jailSpec } from "../../core/protocol.ts";
+import { specOf } from "../../core/spec.ts";
 import { widerIn } from "../../core/profile-width.ts";
 import { Random } from "../random.ts";
 import { branded } from "./played.ts";
@@ -279,7 +281,7 @@ function most(texts: readonly string[]): Settings {
       )
     ),
     same_uid: /same_uid\s*"?\s*=\s*true/.test(all),
-    seccomp: /seccomp\s*"?\s*=\s*["']+none/.test(all) ? "none" : "default",
+    seccomp: word(["nested"], /seccomp\s*"?\s*=\s*["']+none/.test(all) ? "none" : "default"),
   };
 }
 
@@ -310,6 +312,8 @@ Deno.test("10,000 mutated profiles: an error or settings, and nothing wider than
       }
       used++;
       const texts = own.includes("base") ? [own, base] : [own];
+      const spec = specOf(found, "host");
+      ok("value" in parse(jailSpec(), spec), "the helper does not understand it");
       const ceiling = most(texts);
       // A word gives at most what the widest that stands there does.
       deepEqual(alone(widerIn(ceiling, found)), []);

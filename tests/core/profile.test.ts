@@ -1,5 +1,6 @@
 /** core/profile.ts and what it reads with: what a profile may say, and what is said of one that may not. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { parse } from "../../core/names.ts";
 import {
   apply,
   defaults,
@@ -17,6 +18,7 @@ import {
 import { schemaName, schemaText } from "../../core/profile-schema.ts";
 import { largestText } from "../../core/profile-toml.ts";
 import { widerIn } from "../../core/profile-width.ts";
+import { jailSpec, plainSpec } from "../../core/protocol.ts";
 import { specOf } from "../../core/spec.ts";
 
 const root = new URL("../../", import.meta.url).pathname;
@@ -102,7 +104,7 @@ Deno.test("every key is understood", () => {
   deepEqual(Object.keys(settings).sort(), Object.keys(defaults).sort());
   deepEqual(settle(said("")), defaults);
   deepEqual(said('command = "mail"').command, ["mail"]);
-  deepEqual(said("limits.memory = 1048576").limits, { memory: 1048576 });
+  deepEqual(said("limits.memory = 67108864").limits, { memory: 67108864 });
   deepEqual(said('locked = ["network", "dbus", "dbus.talk"]').locked?.length, 3);
 });
 
@@ -167,6 +169,9 @@ Deno.test("what a profile must not say is refused", () => {
       ['tmpfs = ["relative"]', /place in the jail/],
       ['tmpfs = ["/proc"]', /jail's own/],
       ['tmpfs = ["/dev/shm"]', /jail's own/],
+      ['tmpfs = ["/run"]', /jail's own/],
+      ['tmpfs = ["/home/mail/x"]', /jail's own/],
+      ['devices = ["/dev/a b"]', /no[t]? a device/],
       ['tmpfs = ["~/../x"]', /\.\./],
       ['tmpfs = ["~"]', /place/],
       ['lend = [{ path = "relative" }]', /not a path/],
@@ -311,6 +316,22 @@ function wordsOf(key: "network" | "display" | "audio" | "seccomp"): readonly str
   return words.map(String);
 }
 
+Deno.test("whatever a profile may say, the helper understands", () => {
+  const bounds = [
+    "limits = { memory = 67108864, processes = 32, cpu = 1 }",
+    'limits = { memory = "64T", processes = 4194304, cpu = 1000000 }',
+    `hostname = "${"A".repeat(63)}"`,
+    `devices = ["/dev/${"x".repeat(251)}", "/dev/bus/usb/001/a.b+c:d-e_f"]`,
+    `tmpfs = ["~/${"x".repeat(1022)}", "/opt/a b/漢"]`,
+    ...wordsOf("seccomp").map((word) => `seccomp = "${word}"`),
+    everything,
+  ];
+  for (const text of bounds) {
+    const spec = specOf(settle(said(text)), "host");
+    deepEqual(parse(jailSpec(), spec), { value: spec });
+  }
+});
+
 Deno.test("rules for a bus that is not filtered give nothing", () => {
   const rules = 'talk = ["a.b"]\nown = ["a.b"]\nsystem_talk = ["a.b"]\nsystem_call = ["a.b=*"]';
   for (const session of ["private", "none"]) {
@@ -328,10 +349,10 @@ Deno.test("rules for a bus that is not filtered give nothing", () => {
 
 Deno.test("the daemon's word on the network holds over any profile's", () => {
   const none = settle(said('network = "none"'));
-  deepEqual(specOf(defaults, "host"), { network: "host" });
-  deepEqual(specOf(defaults, "none"), { network: "none" });
-  deepEqual(specOf(none, "host"), { network: "none" });
-  deepEqual(specOf(none, "none"), { network: "none" });
+  deepEqual(specOf(defaults, "host"), plainSpec);
+  deepEqual(specOf(defaults, "none"), { ...plainSpec, network: "none" });
+  deepEqual(specOf(none, "host"), { ...plainSpec, network: "none" });
+  deepEqual(specOf(none, "none"), { ...plainSpec, network: "none" });
 });
 
 Deno.test("docs/profile.md explains every key", async () => {

@@ -21,6 +21,7 @@ import {
   type HelperToWatchdog,
   jailerOptions,
   type JailerToDispatcher,
+  plainSpec,
   protocolVersion,
   toClient,
   toHelper,
@@ -101,7 +102,14 @@ const report = {
   changed: true,
 };
 
-const listed = { profile, running: false, changed: true, description: "words", problems: 1 };
+const listed = {
+  profile,
+  running: false,
+  changed: true,
+  description: "words",
+  executables: ["x"],
+  problems: 1,
+};
 const fault = { file: "words", line: 3, message: "words" };
 
 const clientToDispatcher: Samples<ClientToDispatcher> = {
@@ -298,8 +306,8 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
   passwd: [{ type: "passwd", id: 3, uid }],
   cancel: [{ type: "cancel", id: 3, uid }],
   start: [
-    { type: "start", id: 2, uid, spec: { network: "host" } },
-    { type: "start", id: 2, uid, spec: { network: "none" } },
+    { type: "start", id: 2, uid, spec: plainSpec },
+    { type: "start", id: 2, uid, spec: { ...plainSpec, network: "none" } },
   ],
   end: [
     { type: "end", id: Number.MAX_SAFE_INTEGER, uid, jail: null },

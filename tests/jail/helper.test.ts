@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { open } from "../../ipc/fd.ts";
 import { encodeFrame } from "../../ipc/frame.ts";
-import { protocolVersion, toHelper } from "../../core/protocol.ts";
+import { plainSpec, protocolVersion, toHelper } from "../../core/protocol.ts";
 
 import { StandIn } from "./stand-in.ts";
 import { appProcesses, firstUid, jailTest, lastUid, ownEtc, uA, until, World } from "./world.ts";
@@ -27,7 +27,7 @@ function made(world: World): unknown {
   };
 }
 
-const spec = { network: "host" };
+const spec = plainSpec;
 
 /** A jail that stays as it is. */
 async function running(world: World, profile: string): Promise<void> {
@@ -95,8 +95,8 @@ const wrongValues: readonly Attempt[] = [
     { type: "allocate", id: 1, owner: uA, profile },
   ]),
   ...[
-    { network: "host", bind: ["/root"] },
-    { network: "host", share_ipc: true },
+    { ...plainSpec, bind: ["/root"] },
+    { ...plainSpec, share_ipc: true },
     { network: "all" },
     { network: ["host"] },
     {},
@@ -157,7 +157,10 @@ jailTest(
     const spoken = [
       ...["start of uid 0", "end of uid -1", "lock of uid 4294967295", 'start of uid "root"'],
       ...[`start of uid ${4294967296 + firstUid}`, 'a profile "../x"', 'a profile "a\\u0000b"'],
-      ...['a spec {"network":"host","bind":["/root"]}', "a request that there is not"],
+      ...[
+        `a spec ${JSON.stringify({ ...plainSpec, bind: ["/root"] })}`,
+        "a request that there is not",
+      ],
     ];
     const attempts: readonly (readonly [string, (dispatcher: StandIn) => void])[] = [
       ...wrongValues.filter(([what]) => spoken.includes(what)).map(([what, message]) =>

@@ -395,6 +395,7 @@ themeTest("the commands show, make, compare and delete", folders, async (t, worl
       running: false,
       changed: false,
       description: "A browser",
+      executables: [],
       problems: 0,
     });
   });
