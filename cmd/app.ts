@@ -28,6 +28,7 @@ import type { DaemonFlags } from "./daemon.ts";
 import type { DecryptWords, EncryptFlags, PasswdFlags } from "./encrypt.ts";
 import type { LendFlags, UnlendFlags } from "./lend.ts";
 import type { LogsFlags } from "./logs.ts";
+import type { ProfileFlags } from "./profile.ts";
 import type { ProfilesFlags } from "./profiles.ts";
 import type { KillFlags, ProgramsFlags, PsFlags } from "./programs.ts";
 import type { ShellFlags } from "./shell.ts";
@@ -133,13 +134,17 @@ const routes = {
   run: buildCommand<RunWords, readonly string[], Context>({
     docs: {
       brief: "Run a program in a profile's jail",
-      customUsage: ["[-p PROFILE] [--detach] [--cwd DIR] [--env NAME=VALUE]... COMMAND [ARG...]"],
+      customUsage: [
+        "[-p PROFILE] [--detach] [--cwd DIR] [--env NAME=VALUE]... COMMAND [ARG...]",
+        "-p PROFILE",
+      ],
       fullDescription:
         `Runs COMMAND as the profile's own user, in the profile's own jail, with your standard
 input, output and error. A second program of the same profile joins the first one's jail.
 
-The profile is by default called as COMMAND is; one that does not exist is made. Everything
-after COMMAND is the program's, options too. COMMAND is looked up in the jail's PATH.
+The profile is by default called as COMMAND is, or says that it is for COMMAND; one that does not
+exist is made. With a profile alone, its own command is run. Everything after COMMAND is the
+program's, options too. COMMAND is looked up in the jail's PATH.
 
 An argument that is the path of a file of yours is lent to the program, to read, for as long as it
 runs, and is its path in the jail there: appjail run evince report.pdf
@@ -343,6 +348,41 @@ Ends with the program's status.`,
     parameters: { flags: { json, socket } },
     loader: lazily(async () => (await import("./profiles.ts")).profiles),
   }),
+  profile: buildCommand<ProfileFlags, readonly string[], Context>({
+    docs: {
+      brief: "Show, write and check profiles",
+      customUsage: [
+        "list [--json] [--names]",
+        "show NAME [--resolved] [--json]",
+        "new NAME [--from NAME]",
+        "edit NAME [FILE]",
+        "check FILE...",
+        "diff NAME [--json]",
+        "delete NAME",
+      ],
+      fullDescription: `A profile says what an application may touch: docs/profile.md has every key.
+
+list shows those that there are, and where they are from. show prints what is written about one, or
+with --resolved what it comes to. new makes one of your own, which may begin with another. edit lets
+you change your own text in your editor, or takes it from FILE; it is checked before it is kept.
+check says all that is wrong with files. diff shows what your own text changes. delete removes your
+own text; the home stays.`,
+    },
+    parameters: {
+      flags: {
+        json,
+        resolved: toggle("What it comes to, and which file says so"),
+        names: toggle("The names alone"),
+        from: text("The profile that the new one begins with", "NAME"),
+        socket,
+      },
+      positional: {
+        kind: "array",
+        parameter: { brief: "What to do, and with what", parse: asGiven, placeholder: "COMMAND" },
+      },
+    },
+    loader: lazily(async () => (await import("./profile.ts")).profile),
+  }),
   put: buildCommand<CopyFlags, readonly string[], Context>({
     docs: {
       brief: "Copy files into a profile's home",
@@ -436,6 +476,8 @@ It ends with the jail, after the time of --for, or with appjail unlend.`,
         user: text("Whom the dispatcher runs as, by default appjail", "NAME|UID"),
         linger: text("Seconds that an empty jail stays, by default 5", "S"),
         network: text("What network jails have: host or none", "NETWORK"),
+        profilesDir: text("Where the profiles are that come with the program", "DIR"),
+        adminProfiles: text("Your own for everybody, by default /etc/appjail/profiles", "DIR"),
         config: text("The configuration, by default /etc/appjail/appjail.toml", "FILE"),
         debug: toggle("Log more"),
       },

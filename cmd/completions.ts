@@ -30,15 +30,26 @@ const topOptions: readonly Option[] = [
 ];
 const help: Option = { long: "--help", short: "h", brief: "Explain this", takesValue: false };
 
+/** What profile does. Its names stand behind most of them. */
+const subverbs = ["list", "show", "new", "edit", "check", "diff", "delete"] as const;
+
 /** What stands behind an option or a verb. */
-type Kind = "profile" | "file" | "folder" | "verb" | "shell" | "command" | "none";
+type Kind =
+  | "profile"
+  | "written"
+  | "subverb"
+  | "file"
+  | "folder"
+  | "verb"
+  | "shell"
+  | "command"
+  | "none";
 
 function valueOf({ long }: Option): Kind {
-  if (long === "--profile") return "profile";
+  if (long === "--profile" || long === "--from") return "written";
   if (["--socket", "--config", "--env-file"].includes(long)) return "file";
-  return ["--cwd", "--data-root", "--state-dir", "--runtime-dir"].includes(long)
-    ? "folder"
-    : "none";
+  const folders = ["--cwd", "--data-root", "--state-dir", "--runtime-dir"];
+  return [...folders, "--profiles-dir", "--admin-profiles"].includes(long) ? "folder" : "none";
 }
 
 function argumentOf({ name }: VerbWords): Kind {
@@ -56,6 +67,7 @@ function argumentOf({ name }: VerbWords): Kind {
   ];
   if (["status", "stop", "lock", ...ofOne].includes(name)) return "profile";
   if (name === "put") return "file";
+  if (name === "profile") return "subverb";
   return name === "run"
     ? "command"
     : name === "help"
@@ -78,6 +90,8 @@ function bash(verbs: readonly VerbWords[]): string {
   const names = verbs.map(({ name }) => name).join(" ");
   const words: Readonly<Record<Kind, string>> = {
     profile: "words=$(appjail profiles 2>/dev/null </dev/null)",
+    written: "words=$(appjail profile list --names 2>/dev/null </dev/null)",
+    subverb: `words="${subverbs.join(" ")} $(appjail profile list --names 2>/dev/null </dev/null)"`,
     file:
       'mapfile -t COMPREPLY < <(compgen -f -- "$cur"); compopt -o filenames 2>/dev/null; return',
     folder:
@@ -91,7 +105,7 @@ function bash(verbs: readonly VerbWords[]): string {
     .filter(({ takesValue }) => takesValue);
   const arm = (options: readonly Option[]): string =>
     [...new Set(options.flatMap(spellings))].join("|");
-  const kinds: readonly Kind[] = ["profile", "file", "folder", "none"];
+  const kinds: readonly Kind[] = ["written", "file", "folder", "none"];
   return `# bash completion of appjail; try: source <(appjail completions bash)
 
 # From the program's own name on, whatever bash completes for it.
@@ -170,6 +184,8 @@ complete -F _appjail appjail
 function zsh(verbs: readonly VerbWords[]): string {
   const actions: Readonly<Record<Kind, string>> = {
     profile: "_appjail_profiles",
+    written: "_appjail_written",
+    subverb: "_appjail_subverbs",
     file: "_files",
     folder: "_files -/",
     verb: "_appjail_verbs",
@@ -193,7 +209,9 @@ function zsh(verbs: readonly VerbWords[]): string {
       return ` ${quote(`(-)1:command:${actions.command}`)} '*::arguments:_normal'`;
     }
     return ` ${
-      quote(`${["stop", "lock"].includes(verb.name) ? "*" : "1"}:${kind}:${actions[kind]}`)
+      quote(
+        `${["stop", "lock", "profile"].includes(verb.name) ? "*" : "1"}:${kind}:${actions[kind]}`,
+      )
     }`;
   };
   return `#compdef appjail
@@ -203,6 +221,17 @@ _appjail_profiles() {
   local -a names
   names=(\${(f)"$(appjail profiles 2>/dev/null </dev/null)"})
   compadd -a names
+}
+
+_appjail_written() {
+  local -a names
+  names=(\${(f)"$(appjail profile list --names 2>/dev/null </dev/null)"})
+  compadd -a names
+}
+
+_appjail_subverbs() {
+  compadd ${subverbs.join(" ")}
+  _appjail_written
 }
 
 _appjail_verbs() {
@@ -241,6 +270,10 @@ fi
 function fish(verbs: readonly VerbWords[]): string {
   const actions: Readonly<Record<Kind, string>> = {
     profile: "-xa '(appjail profiles 2>/dev/null </dev/null)'",
+    written: "-xa '(appjail profile list --names 2>/dev/null </dev/null)'",
+    subverb: `-xa ${
+      quote(`${subverbs.join(" ")} (appjail profile list --names 2>/dev/null </dev/null)`)
+    }`,
     file: "-rF",
     folder: "-xa '(__fish_complete_directories)'",
     verb: `-xa ${quote(verbs.map(({ name }) => name).join(" "))}`,

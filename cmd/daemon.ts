@@ -9,7 +9,16 @@ import { closeAllOnExec, isOpen, open, readAll } from "../ipc/fd.ts";
 import { isErrno } from "../ipc/errno.ts";
 import { AppjailError, wordsOf } from "../core/errors.ts";
 import { openRootFolder } from "../core/home.ts";
-import { effectiveUid, execute, makeFolder, openFile, readText, statusOf } from "../core/kernel.ts";
+import {
+  effectiveUid,
+  execute,
+  makeFolder,
+  openFile,
+  readLink,
+  readText,
+  statusBehind,
+  statusOf,
+} from "../core/kernel.ts";
 import {
   bundlePrefix,
   permissions,
@@ -31,6 +40,8 @@ export interface DaemonFlags {
   readonly user?: string | undefined;
   readonly linger?: string | undefined;
   readonly network?: string | undefined;
+  readonly profilesDir?: string | undefined;
+  readonly adminProfiles?: string | undefined;
   readonly config?: string | undefined;
   readonly debug?: boolean | undefined;
 }
@@ -47,6 +58,8 @@ const configuration = v.strictObject({
   user: v.optional(v.union([v.string(), v.pipe(v.number(), v.integer())])),
   linger: v.optional(v.number()),
   network: v.optional(v.picklist(["host", "none"])),
+  profiles_dir: v.optional(v.string()),
+  admin_profiles: v.optional(v.string()),
   max_profiles: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1))),
 });
 type Configuration = v.InferOutput<typeof configuration>;
@@ -67,7 +80,12 @@ export async function daemon(flags: DaemonFlags, world: DaemonWorld): Promise<ne
         "try: sudo appjail daemon",
     );
   }
-  const options = settle(flags, await configurationOf(flags.config), world.env);
+  const options = settle(
+    flags,
+    await configurationOf(flags.config),
+    world.env,
+    shippedProfiles(world.script),
+  );
   // A program that is started with a closed standard stream would get a socket of ours in its place.
   for (const fd of [0, 1, 2]) if (!isOpen(fd)) open("/dev/null", 2).release();
   const script = form === "source" ? await bundleSource(options.runtime_dir, world) : world.script;
@@ -82,11 +100,30 @@ export async function daemon(flags: DaemonFlags, world: DaemonWorld): Promise<ne
   );
 }
 
-/** Flags over the configuration file over what is built in. */
+/**
+ * Where the profiles are that come with the program: beside it, as it was built or checked out, or
+ * where a package has put them.
+ */
+function shippedProfiles(script: string): string | null {
+  const executable = readLink("root", "/proc/self/exe") ?? "/";
+  // A bundle lies two folders below the launcher.
+  const above = { compiled: [executable, 1], bundled: [script, 3], source: [script, 1] } as const;
+  const [file, steps] = above[form];
+  const beside = `${file.split("/").slice(0, -steps).join("/")}/profiles`;
+  return [beside, "/usr/share/appjail/profiles"]
+    .find((path) => statusBehind(path)?.kind === "folder") ?? null;
+}
+
+/**
+ * Flags over the configuration file over what is built in.
+ *
+ * @param shipped where the profiles are that come with the program
+ */
 export function settle(
   flags: DaemonFlags,
   config: Configuration,
   env: Readonly<Record<string, string>>,
+  shipped: string | null = null,
 ): HelperOptions {
   const wrong = (what: string, why: string): AppjailError =>
     new AppjailError("usage", `Cannot start the daemon: ${what}: ${why}`);
@@ -96,6 +133,12 @@ export function settle(
       throw wrong(`${flag} ${text}`, "it has to be an absolute path, without ..");
     }
     return text === "/" ? text : text.replace(/\/+$/, "");
+  };
+  const profilesFolder = (text: string | undefined): string | null => {
+    if (text === undefined) return shipped;
+    const path = folder("--profiles-dir", text);
+    if (statusBehind(path)?.kind === "folder") return path;
+    throw wrong(`--profiles-dir ${text}`, "there is no such folder");
   };
   const range = /^(\d+)-(\d+)$/.exec(flags.uidRange ?? config.uid_range ?? "1100-1999");
   if (range === null) throw wrong("--uid-range", "it has to be FIRST-LAST, such as 1100-1999");
@@ -127,6 +170,11 @@ export function settle(
     dispatcher_gid: gid,
     linger: Math.round(linger * 1000),
     network: flags.network ?? config.network ?? "host",
+    shipped_profiles: profilesFolder(flags.profilesDir ?? config.profiles_dir),
+    admin_profiles: folder(
+      "--admin-profiles",
+      flags.adminProfiles ?? config.admin_profiles ?? "/etc/appjail/profiles",
+    ),
     debug: flags.debug === true,
   });
   if ("wrong" in settled) throw wrong("an option", settled.wrong);

@@ -180,7 +180,9 @@ async function run(
   args: readonly unknown[],
 ): Promise<readonly unknown[]> {
   const profile = read(profileName, args[0], "profile");
-  const argv = read(commandLine, args[1], "argv");
+  // Without words it is the profile's own command.
+  const given = args[1];
+  const argv = Array.isArray(given) && given.length === 0 ? null : read(commandLine, given, "argv");
   const options = knownOptions(args[2], Object.keys(runOptions));
   const cwd = read(runOptions.cwd, options["cwd"], "option cwd");
   const env = read(runOptions.env, options["env"], "option env");
@@ -194,7 +196,9 @@ async function run(
     descriptors: [],
   });
   const { uid } = started.within.allocation;
-  log.info(`uid ${owner} runs ${started.program} as ${uid} over D-Bus: ${argv[0]}`);
+  log.info(
+    `uid ${owner} runs ${started.program} as ${uid} over D-Bus: ${argv?.[0] ?? "its command"}`,
+  );
   return [uid, started.program];
 }
 

@@ -22,6 +22,7 @@ import { Jails, type StartedIn } from "../core/jails.ts";
 import { provePowerless } from "../core/kernel.ts";
 import { type Log, logOf } from "../core/log.ts";
 import { type OwnerUid, ownerUid, parse, type ProgramName } from "../core/names.ts";
+import { ProfileStore } from "../core/profile-store.ts";
 import {
   type ClientToDispatcher,
   dispatcherOptions,
@@ -31,12 +32,12 @@ import {
   fromHelper,
   fromJailer,
   type OutputLine,
-  plainSpec,
   protocolVersion,
 } from "../core/protocol.ts";
 import { begin } from "../core/role.ts";
 import { version } from "../core/version.ts";
 import { changePassphrase, convertHome, type Person, type Wanted } from "./dispatcher-homes.ts";
+import { serveProfiles } from "./dispatcher-profiles.ts";
 
 type ClientChannel = Channel<ClientToDispatcher, DispatcherToClient>;
 type Request<T extends ClientToDispatcher["type"]> = Extract<
@@ -62,7 +63,12 @@ interface Caller {
 
 /** Runs the dispatcher until the helper is gone. */
 export async function dispatcher(text: string): Promise<number> {
-  const options = begin("dispatcher", dispatcherOptions(), text, ["socket", "socket"]);
+  const options = begin("dispatcher", dispatcherOptions(), text, ({ shipped_profiles }) => [
+    "socket",
+    "socket",
+    "folder",
+    ...shipped_profiles === null ? [] : ["folder" as const],
+  ]);
   provePowerless();
   const log = logOf("appjail-dispatcher", options.debug);
   // The bus's library opens a socket and looks at the machine; without a bus nothing is needed.
@@ -74,18 +80,25 @@ export async function dispatcher(text: string): Promise<number> {
   for (const name of given as Deno.PermissionName[]) Deno.permissions.revokeSync({ name });
   const link = new HelperLink(new Channel(new Fd(3), fromHelper), version);
   const welcome = await link.welcome();
+  const { shipped_profiles: shipped } = options;
+  const store = new ProfileStore({
+    own: new Fd(5),
+    shipped: shipped === null ? undefined : { folder: new Fd(6), path: shipped },
+    admin: options.admin_profiles,
+  });
   const jails = new Jails({
     helper: link,
     connect: ({ uid }) =>
       new Channel(connect(`${options.runtime_dir}/ctl/${uid}.sock`), fromJailer),
-    spec: { ...plainSpec, network: options.network },
+    profiles: store,
+    network: options.network,
     linger: options.linger,
     version,
     log,
   }, welcome);
   const isApp = (uid: number): boolean =>
     (uid >= options.first_uid && uid <= options.last_uid) || jails.has(uid);
-  const door = new Door(new Fd(4), link, jails, isApp, log);
+  const door = new Door(new Fd(4), link, jails, store, isApp, log);
   void door.open();
   if (options.bus !== null) {
     const { bus } = options;
@@ -119,6 +132,7 @@ class Door {
   readonly #listener: Fd;
   readonly #link: HelperLink;
   readonly #jails: Jails;
+  readonly #profiles: ProfileStore;
   readonly #isApp: (uid: number) => boolean;
   readonly #log: Log;
   readonly #callers = new Map<number, Caller>();
@@ -128,12 +142,14 @@ class Door {
     listener: Fd,
     link: HelperLink,
     jails: Jails,
+    profiles: ProfileStore,
     isApp: (uid: number) => boolean,
     log: Log,
   ) {
     this.#listener = listener;
     this.#link = link;
     this.#jails = jails;
+    this.#profiles = profiles;
     this.#isApp = isApp;
     this.#log = log;
   }
@@ -306,6 +322,23 @@ class Door {
       case "profiles":
         channel.send({ type: "listed", profiles: [...this.#jails.profiles(uid)] });
         break;
+      case "written":
+      case "show":
+      case "check":
+      case "write":
+      case "diff":
+      case "forget":
+        await serveProfiles(message, uid, {
+          store: this.#profiles,
+          jails: this.#jails,
+          log: this.#log,
+          send: async (answer) => {
+            channel.send(answer);
+            await channel.drain();
+          },
+        });
+        channel.send({ type: "done" });
+        break;
       case "hello":
       case "signal":
       case "passphrase":
@@ -328,7 +361,7 @@ class Door {
     if (terminal !== null && stdio === "log" && terminal.streams.length < 3) {
       throw new AppjailError("protocol", "a terminal of the log's is all of the standard streams");
     }
-    if (message.lend.some(({ word }) => word >= argv.length)) {
+    if (message.lend.some(({ word }) => argv === null || word >= argv.length)) {
       throw new AppjailError("protocol", "a file is no word of the command");
     }
     const started = await this.#jails.run(
@@ -341,19 +374,20 @@ class Door {
         terminal,
         stdio,
         lend: message.lend,
+        session: message.session,
+        env: message.env,
         // The client has chosen by the same list; it is not believed.
-        env: {
-          ...Object.fromEntries(
-            Object.entries(message.inherited).filter(([name]) => isInherited(name)),
-          ),
-          ...message.env,
-        },
+        inherited: Object.fromEntries(
+          Object.entries(message.inherited).filter(([name]) => isInherited(name)),
+        ),
         descriptors,
       },
       (wanted) => this.#ask(channel, wanted),
     );
     const { program, exited, within: jail } = started;
-    this.#log.info(`uid ${uid} runs ${program} as ${jail.allocation.uid}: ${argv[0]}`);
+    this.#log.info(
+      `uid ${uid} runs ${program} as ${jail.allocation.uid}: ${argv?.[0] ?? "its command"}`,
+    );
     this.#tellStarted(channel, started);
     return stdio === "passed" ? { program, exited, jail, holds: true } : undefined;
   }

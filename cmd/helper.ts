@@ -28,11 +28,14 @@ import {
   writeRecord,
 } from "../core/jail-folder.ts";
 import {
+  changeMode,
   changeModeAt,
+  changeOwner,
   changeOwnerAt,
   effectiveUid,
   exists,
   leaveSessionKeyring,
+  makeFolder,
   namesIn,
   openFolder,
   openLock,
@@ -171,6 +174,9 @@ class Helper implements AsyncDisposable {
   readonly #control: Fd;
   readonly #dataRoot: Fd;
   readonly #state: Fd;
+  /** Each person's own profiles: the dispatcher's folder, at which this process does not look. */
+  readonly #profiles: Fd;
+  readonly #shipped: Fd | undefined;
   readonly #locks: readonly Fd[];
   readonly #registry: Registry;
   readonly #listener: Fd;
@@ -203,6 +209,9 @@ class Helper implements AsyncDisposable {
       // With two registries, a uid's home could be made for one profile and found by another.
       alone(this.#dataRoot, ".lock", `keeps homes in ${data_root}`, "--data-root"),
     ];
+    this.#profiles = openProfiles(this.#state, options);
+    const { shipped_profiles: shipped } = options;
+    this.#shipped = shipped === null ? undefined : openFolder("root", shipped);
     this.#jails = openRootFolder(`${runtime_dir}/jails`, 0o711);
     this.#control = openRootFolder(`${runtime_dir}/ctl`, 0o711);
     this.#registry = new Registry({
@@ -332,6 +341,8 @@ class Helper implements AsyncDisposable {
       last_uid: this.#options.last_uid,
       linger: this.#options.linger,
       network: this.#options.network,
+      shipped_profiles: this.#options.shipped_profiles,
+      admin_profiles: this.#options.admin_profiles,
       debug: this.#options.debug,
     };
     const command = roleCommand(
@@ -347,7 +358,15 @@ class Helper implements AsyncDisposable {
         path: setpriv,
         argv: [...dropTo(dispatcher_uid, dispatcher_gid), ...command.argv],
         env: roleEnvironment,
-        descriptors: [nothing.number, 2, 2, end.number, this.#listener.number],
+        descriptors: [
+          nothing.number,
+          2,
+          2,
+          end.number,
+          this.#listener.number,
+          this.#profiles.number,
+          ...this.#shipped === undefined ? [] : [this.#shipped.number],
+        ],
         cwd: "/",
         session: true,
       });
@@ -961,6 +980,21 @@ function alone(folder: Fd, name: string, what: string, flag: string): Fd {
     "usage",
     `Another daemon ${what} already; stop it first, or give this one another ${flag}`,
   );
+}
+
+/**
+ * The folder of people's own profiles, in root's state folder, for the dispatcher: it is handed over
+ * open, for nobody else can reach it.
+ */
+function openProfiles(
+  state: Fd,
+  { dispatcher_uid, dispatcher_gid }: Pick<HelperOptions, "dispatcher_uid" | "dispatcher_gid">,
+): Fd {
+  makeFolder(state, "profiles", 0o700);
+  const folder = openFolder(state, "profiles");
+  changeOwner(folder, dispatcher_uid, dispatcher_gid);
+  changeMode(folder, 0o700);
+  return folder;
 }
 
 /** The pid 1 of a jail, or `undefined` when the record is not, or no longer, about one. */

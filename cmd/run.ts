@@ -32,6 +32,7 @@ import {
   signalNumbers,
 } from "../core/names.ts";
 import type { ClientToDispatcher, OutputLine } from "../core/protocol.ts";
+import { sessionOf } from "../core/session.ts";
 import { endBySignal, listen, listenBlocked, stopAsJob } from "../core/signals.ts";
 import {
   type Answer,
@@ -59,6 +60,7 @@ export interface RunRequest {
   readonly autoLend: boolean;
   /** Where to read the passphrase of its home from; undefined: the person is asked. */
   readonly passphraseFd?: number | undefined;
+  /** Empty: the profile's own command. */
   readonly argv: readonly string[];
   readonly help: boolean;
 }
@@ -192,7 +194,9 @@ export function parseRun(words: readonly string[], own: World["env"]): RunReques
     }
   }
   const argv = words.slice(at);
-  if (argv.length === 0 && !help) throw usage("Cannot run: a command is needed");
+  if (argv.length === 0 && profile === null && !help) {
+    throw usage("Cannot run: a command is needed");
+  }
   return { socket, profile, detach, cwd, env, tty, verbose, autoLend, passphraseFd, argv, help };
 }
 
@@ -276,11 +280,13 @@ export async function start(request: RunRequest, world: World): Promise<number> 
   const message: ClientToDispatcher = {
     type: "run",
     profile: request.profile,
-    argv: checked(commandLine, request.argv, "the command"),
+    // Without one, the profile's own.
+    argv: request.argv.length === 0 ? null : checked(commandLine, request.argv, "the command"),
     cwd: cwd === null ? null : checked(absolutePath, cwd, "--cwd"),
     cwd_required: request.cwd !== null,
     env: checked(environment, request.env, "--env"),
     inherited: inheritedOf(world.env),
+    session: sessionOf(world.env),
     lend: files.length === 0 ? [] : [...(await import("./auto-lend.ts")).lendable(files)],
     terminal: front?.spec ?? null,
     stdio,

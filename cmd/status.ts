@@ -87,7 +87,8 @@ export function statusText(
         ...(owners ? [`${jail.owner}`] : []),
         `${jail.uid}`,
         ...(homes ? [homeWord(jail.home)] : []),
-        jail.state,
+        // What runs is as the profile was when it began.
+        jail.changed ? `${jail.state}*` : jail.state,
         `${jail.jailer_pid ?? "-"}`,
         isJail(jail) ? since(jail.started, now) : "-",
         isJail(jail) ? memory(jail.memory_bytes) : "-",
@@ -127,6 +128,9 @@ export function statusText(
     next += jail.programs.length;
     nextLent += jail.lends.length;
   });
+  if (jails.some((jail) => jail.changed)) {
+    lines.push("* its profile was changed: that holds when it is started next");
+  }
   return lines.map((line) => `${fit(line, width)}\n`).join("");
 }
 

@@ -17,6 +17,8 @@ const table = {
   "no-daemon": { exit: exitFailure, bus: "Failed" },
   "denied": { exit: exitFailure, bus: "AccessDenied" },
   "unknown-profile": { exit: exitFailure, bus: "UnknownProfile" },
+  /** A profile's text, or what it comes to, is not such as can be used. */
+  "profile-refused": { exit: exitUsage, bus: "ProfileRefused" },
   "unknown-program": { exit: exitFailure, bus: "UnknownProgram" },
   "no-uid-left": { exit: exitFailure, bus: "LimitsExceeded" },
   "limit": { exit: exitFailure, bus: "LimitsExceeded" },

@@ -18,10 +18,12 @@ import type {
   AbsolutePath,
   Environment,
   LendName,
+  OwnerUid,
   ProfileName,
   ProgramName,
   SignalName,
 } from "./names.ts";
+import type { Settings } from "./profile.ts";
 import {
   type Allocation,
   type DispatcherToJailer,
@@ -47,6 +49,9 @@ import { OutputRing } from "./ring.ts";
 const upDeadline = 20_000;
 const execDeadline = 20_000;
 const reportDeadline = 2_000;
+import { desktopEnvironment, noSession, type Session } from "./session.ts";
+import { shownUid, specOf } from "./spec.ts";
+
 /** How long after a jailer has hung up the conversation is opened again, if the jail still lives. */
 const returnDelay = 1_000;
 /** How long a jailer that was told to leave may take. */
@@ -74,11 +79,23 @@ export type JailerChannel = Channel<JailerToDispatcher, DispatcherToJailer>;
 export interface JailWorld {
   readonly helper: HelperLink;
   readonly connect: (allocation: Allocation) => JailerChannel;
-  readonly spec: JailSpec;
+  readonly profiles: Profiles;
+  /** What the daemon lets jails have; see core/spec.ts. */
+  readonly network: JailSpec["network"];
   /** How long it stays when it is idle, in milliseconds. */
   readonly linger: number;
   readonly version: string;
   readonly log: Log;
+}
+
+/** What profiles say; core/profile-store.ts has them. */
+export interface Profiles {
+  /** @throws {AppjailError} when something is wrong with it */
+  readonly settings: (owner: OwnerUid, profile: ProfileName) => Settings;
+  /** Whether anybody has written it. */
+  readonly has: (owner: OwnerUid, profile: ProfileName) => boolean;
+  /** Those that a command finds. */
+  readonly finders: (owner: OwnerUid, command: string) => readonly ProfileName[];
 }
 
 type Exec = Extract<DispatcherToJailer, { readonly type: "exec" }>;
@@ -94,8 +111,13 @@ export type Ask = (wanted: {
 /** A program to be started, with its descriptors if the caller gave any. */
 export interface Program extends Omit<Exec, "type" | "id" | "before" | "argv"> {
   readonly argv: readonly string[];
+  /** What was asked for by name: it holds over what the profile says. */
   readonly env: Environment;
+  /** What the caller's own environment has of the allow-list: the profile's holds over it. */
+  readonly inherited?: Environment;
   readonly descriptors: readonly Fd[];
+  /** What the caller's environment says of their desktop, where it is known. */
+  readonly session?: Session;
   /** Files that it names, to be lent while it runs. */
   readonly lend?: readonly LentWord[];
 }
@@ -161,6 +183,10 @@ export class Jail {
   readonly #execs = new Map<number, Awaited<Answered>>();
   readonly #companions = new Map<ProgramName, Companion>();
   readonly #reports = new Map<number, Awaited<Reported>>();
+  /** Those with which this life of it was started; unknown for one of an earlier dispatcher. */
+  #settings: Settings | undefined;
+  /** Of whoever has started it. */
+  #session: Session = noSession;
   #life: Life = "absent";
   #live: LiveJail | undefined;
   #since = 0;
@@ -201,12 +227,43 @@ export class Jail {
   }
 
   get #linger(): number {
-    const { linger } = this.#world;
+    const own = this.#inForce()?.linger ?? null;
+    const linger = own === null ? this.#world.linger : Math.round(own * 1000);
     return this.#live?.encrypted === true ? Math.min(linger, encryptedLinger) : linger;
   }
 
   get #title(): string {
     return `jail "${this.allocation.profile}"`;
+  }
+
+  /** The settings of the jail that there is, as far as they can be told. */
+  #inForce(): Settings | undefined {
+    if (this.#settings !== undefined) return this.#settings;
+    const { owner, profile } = this.allocation;
+    try {
+      return this.#world.profiles.settings(owner, profile);
+    } catch {
+      // It runs all the same; whoever starts it next is told.
+      return undefined;
+    }
+  }
+
+  /** The variables that tell programs of what the jail has of its owner's desktop. */
+  #desktop(settings: Settings | undefined): Readonly<Record<string, string>> {
+    if (settings === undefined) return {};
+    const lends = [...this.#lends.values()].map(({ lent }) => lent);
+    return desktopEnvironment(lends, shownUid(this.allocation, settings));
+  }
+
+  /** Whether the profile says something else by now than when the jail was started. */
+  get changed(): boolean {
+    if (this.#life === "absent" || this.#settings === undefined) return false;
+    const { owner, profile } = this.allocation;
+    try {
+      return jailOf(this.#world.profiles.settings(owner, profile)) !== jailOf(this.#settings);
+    } catch {
+      return true;
+    }
   }
 
   // --- Requests ------------------------------------------------------------------------------
@@ -219,12 +276,17 @@ export class Jail {
   async run(program: Program, ask?: Ask): Promise<Started> {
     this.#asking++;
     const names: LendName[] = [];
+    // Whoever starts the jail has it on their desktop.
+    if (this.#life === "absent") this.#session = program.session ?? noSession;
     try {
       const channel = await this.#enterUnlocked(ask);
-      const { descriptors, lend = [], ...wanted } = program;
+      const { descriptors, lend = [], inherited, session: _, ...asked } = program;
+      const settings = this.#inForce();
+      const env = { ...inherited, ...this.#desktop(settings), ...settings?.env, ...asked.env };
+      const wanted = { ...asked, env };
       const { argv: [command = ""] } = wanted;
       const argv = [...wanted.argv];
-      for (const one of lend) {
+      for (const one of settings?.auto_lend === false ? [] : lend) {
         const name = await this.#lendWord(one, names);
         argv[one.word] = `${homeOf(this.allocation.profile)}/lent/${name}`;
       }
@@ -371,6 +433,7 @@ export class Jail {
         memory_bytes: 0,
         home,
         lends: [],
+        changed: false,
       };
     }
     const reported = life === "starting" ? undefined : await this.#ask().catch(() => undefined);
@@ -386,6 +449,7 @@ export class Jail {
       memory_bytes: reported?.memory_bytes ?? 0,
       home,
       lends: [...this.#lends.values()].map(({ lent }) => lent),
+      changed: this.changed,
     };
   }
 
@@ -520,6 +584,7 @@ export class Jail {
 
   /** A jail of an earlier daemon that still lives. */
   adopt(live: LiveJail): void {
+    this.#settings = undefined;
     this.#live = live;
     this.#launched.resolve();
     this.#feed("adopt");
@@ -713,8 +778,17 @@ export class Jail {
 
   async #start(): Promise<void> {
     try {
-      const { helper, spec } = this.#world;
-      this.#live = await helper.start(this.allocation.uid, spec, () => this.#open());
+      const { helper, profiles, network } = this.#world;
+      const { allocation } = this;
+      const { owner, profile, uid } = allocation;
+      // Of this moment: who changes the profile while the jail runs changes the next one.
+      const settings = profiles.settings(owner, profile);
+      this.#settings = settings;
+      this.#live = await helper.start(
+        uid,
+        specOf(settings, { allocation, session: this.#session, network }),
+        () => this.#open(),
+      );
       this.#launched.resolve();
     } catch (error) {
       this.#failure = asAppjailError(error);
@@ -964,4 +1038,10 @@ function numbered(name: LendName, count: number): LendName {
   const [, begin = name, end = ""] = /^(.+?)((?:\.[^.]{1,10}){0,2})$/.exec(name) ?? [];
   // The mark may not make it too long.
   return `${begin.slice(0, 60)}-${count}${end}` as LendName;
+}
+
+/** What a jail is made by: without what says only how its profile is found, and what it runs. */
+function jailOf(settings: Settings): string {
+  const { description: _, command: _command, executables: _executables, ...rest } = settings;
+  return JSON.stringify(rest);
 }

@@ -36,6 +36,21 @@ export interface StartedIn extends Started {
   readonly within: Jail;
 }
 
+/** What somebody wants to run. */
+export interface Wanted extends Omit<Program, "argv"> {
+  /** null: what the profile says. */
+  readonly argv: Program["argv"] | null;
+}
+
+function nameFrom(text: string, advice: string): ProfileName {
+  const parsed = parse(profileName, text);
+  if ("value" in parsed) return parsed.value;
+  throw new AppjailError(
+    "invalid-argument",
+    `Cannot use ${JSON.stringify(text.slice(0, 80))} as a profile: ${parsed.wrong}${advice}`,
+  );
+}
+
 /** Every jail of every owner. */
 export class Jails {
   readonly #world: JailWorld;
@@ -77,35 +92,62 @@ export class Jails {
   async run(
     owner: OwnerUid,
     requested: string | null,
-    program: Program,
+    program: Wanted,
     ask?: Ask,
   ): Promise<StartedIn> {
     try {
-      const within = await this.#jailFor(owner, requested, program);
-      return { ...await within.run(program, ask), within };
+      const argv = program.argv ?? this.#commandOf(owner, requested);
+      const within = await this.#jailFor(owner, requested, { ...program, argv });
+      return { ...await within.run({ ...program, argv }, ask), within };
     } catch (error) {
       for (const fd of program.descriptors) fd.close();
       throw error;
     }
   }
 
+  /** What a profile runs when no command is given. */
+  #commandOf(owner: OwnerUid, requested: string | null): Program["argv"] {
+    const name = nameFrom(requested ?? "", "");
+    const { command } = this.#world.profiles.settings(owner, name);
+    if (command !== null) return command;
+    throw new AppjailError(
+      "invalid-argument",
+      `Cannot run: a command is needed, because profile "${name}" names none; ` +
+        `try: appjail run -p ${name} COMMAND`,
+    );
+  }
+
+  /** The profile that a command finds where none is named: one of its name, or one that names it. */
+  #nameFor(owner: OwnerUid, command: string): ProfileName {
+    const { profiles } = this.#world;
+    const last = command.slice(command.lastIndexOf("/") + 1);
+    const parsed = parse(profileName, last);
+    if ("value" in parsed) {
+      const name = parsed.value;
+      if (this.#find(owner, name) !== undefined || profiles.has(owner, name)) return name;
+    }
+    const [first, ...more] = profiles.finders(owner, command);
+    if (first === undefined) return nameFrom(last, "; name one with -p");
+    if (more.length === 0) return first;
+    throw new AppjailError(
+      "invalid-argument",
+      `Cannot tell which profile ${JSON.stringify(command)} is for: ${
+        [first, ...more].join(" and ")
+      } name it; choose one: appjail run -p ${first} …`,
+    );
+  }
+
   async #jailFor(owner: OwnerUid, requested: string | null, program: Program): Promise<Jail> {
     const [command = ""] = program.argv;
-    const name = requested ?? command.slice(command.lastIndexOf("/") + 1);
-    const parsed = parse(profileName, name);
-    if ("wrong" in parsed) {
-      throw new AppjailError(
-        "invalid-argument",
-        `Cannot use ${JSON.stringify(name.slice(0, 80))} as a profile: ${parsed.wrong}` +
-          (requested === null ? "; name one with -p" : ""),
-      );
-    }
-    const known = this.#find(owner, parsed.value);
+    const name = requested === null ? this.#nameFor(owner, command) : nameFrom(requested, "");
+    const known = this.#find(owner, name);
     if (known !== undefined) return known;
+    // One that cannot be used must not cost a uid.
+    const settings = this.#world.profiles.settings(owner, name);
     // A typing error must not cost a uid: a profile that nobody named is made for a command that
     // there is.
     if (requested === null) {
-      const path = program.env["PATH"] ?? searchPath;
+      const path = program.env["PATH"] ?? settings.env["PATH"] ?? searchPath;
       const where = "in a jail";
       if (command.includes("/") && !isVisibleInJail(command)) {
         throw new AppjailError(
@@ -116,7 +158,7 @@ export class Jails {
       }
       findCommand(command, path, "/nonexistent", where);
     }
-    return await this.#make(owner, parsed.value);
+    return await this.#make(owner, name);
   }
 
   /** A new profile's jail; those who ask at the same time get the same one. */
@@ -227,6 +269,11 @@ export class Jails {
         uid,
         running: life !== "absent",
       }));
+  }
+
+  /** The jail of a profile, if an owner has one of that name. */
+  find(owner: OwnerUid, profile: ProfileName): Jail | undefined {
+    return this.#find(owner, profile);
   }
 
   /** The jail of a profile that an owner has, or an error in words. */

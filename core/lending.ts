@@ -13,7 +13,7 @@
  * @module
  */
 import { isErrno, SystemError } from "../ipc/errno.ts";
-import type { Fd } from "../ipc/fd.ts";
+import { type Fd, readAll } from "../ipc/fd.ts";
 import { accountOf, groupsOf } from "./accounts.ts";
 import { homeOf } from "./environment.ts";
 import { AppjailError, wordsOf } from "./errors.ts";
@@ -23,9 +23,11 @@ import { readLends, writeLends } from "./jail-folder.ts";
 import {
   makeFolder,
   namesIn,
+  openFile,
   openFolder,
   removeFile,
   removeFolder,
+  statusOf,
   touch,
   unmount,
   unmountUnused,
@@ -42,15 +44,18 @@ import {
   restrictMount,
 } from "./mounts.ts";
 import {
+  type AbsolutePath,
   absolutePath,
   type AppUid,
   type LendName,
   lendName,
+  type LendSource,
   parse,
   type ProfileName,
 } from "./names.ts";
 import { onBehalfOf, type Person } from "./on-behalf.ts";
 import { type LentAt, placeProblem } from "./plan.ts";
+import { pathOf } from "./user-dirs.ts";
 import { type Allocation, type JailSpec, lendsMost, type Lent } from "./protocol.ts";
 
 /** How many bytes the table of one jail may have: it has to fit into a message, with others. */
@@ -117,8 +122,10 @@ export class Lending {
         : placeProblem(wanted.at, profile, same_uid ? owner : uid);
       if (wrong !== undefined) throw refused(wanted, profile, `at ${wanted.at} ${wrong}`);
       try {
-        await this.#lend(table, wanted);
-      } catch (error) {
+        const path = sourceOf(ownerOf(owner), wanted.path);
+        await this.#lend(table, { ...wanted, path });
+      } catch (thrown) {
+        const error = thrown instanceof NotLendable ? refused(wanted, profile, thrown) : thrown;
         const missing = error instanceof AppjailError && error.cause instanceof NotLendable &&
           error.cause.missing;
         if (!missing || !skip_missing) throw error;
@@ -325,6 +332,32 @@ export class Lending {
   }
 }
 
+/** The path that a profile means, as the person has it. */
+function sourceOf(person: Owner, source: LendSource): AbsolutePath {
+  if (source.startsWith("/")) return parsed(absolutePath, source);
+  const { home } = person;
+  if (home?.startsWith("/") !== true) {
+    throw new NotLendable("its owner has no home that passwd(5) knows of", true);
+  }
+  const path = pathOf(source, home, source.startsWith("xdg-") ? userDirsOf(person, home) : "");
+  if (path === undefined) throw new NotLendable("there is no folder of that name");
+  return parsed(absolutePath, path);
+}
+
+/** What the person's desktop says of its folders: next to nothing is believed of it. */
+function userDirsOf(person: Person, home: string): string {
+  try {
+    return onBehalfOf(person, () => {
+      using file = openFile("root", `${home}/.config/user-dirs.dirs`);
+      if (statusOf(file).kind !== "file") return "";
+      return new TextDecoder().decode(readAll(file.number, 64 * 1024));
+    });
+  } catch {
+    // There is none, or one that cannot be read: then folders are where they usually are.
+    return "";
+  }
+}
+
 /** Makes the folder, as the person; returns where it is. */
 function sharedFolder(person: Person, home: string, profile: ProfileName): string {
   const types = mountTypes(hostText("/proc/self/mountinfo"));
@@ -420,7 +453,11 @@ function restrict(mount: Fd, write: boolean, ids: Fd, type: string): void {
   }
 }
 
-function refused({ path }: Pick<Lent, "path">, profile: ProfileName, why: unknown): AppjailError {
+function refused(
+  { path }: { readonly path: string },
+  profile: ProfileName,
+  why: unknown,
+): AppjailError {
   const words = why instanceof SystemError
     ? why.message
     : typeof why === "string"

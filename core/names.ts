@@ -88,6 +88,19 @@ export const environment = v.pipe(
 );
 export type Environment = v.InferOutput<typeof environment>;
 
+/** Something of a person's, as a profile names it: a path, `~/…`, or `xdg-download/…`; core/user-dirs.ts. */
+export const lendSource = v.pipe(
+  v.string(),
+  v.maxBytes(4095, "it is longer than 4095 bytes"),
+  v.regex(
+    /^(?:~|xdg-[a-z-]{1,20})?(?:\/[^/\0]+)*$/,
+    'it is no path: "/…", "~/…", or a name such as "xdg-download"',
+  ),
+  v.minLength(1, "a path is needed"),
+  v.brand("LendSource"),
+);
+export type LendSource = v.InferOutput<typeof lendSource>;
+
 /** What something that is lent is called in a jail: one name in a folder, which can be shown. */
 export const lendName = v.pipe(
   v.string(),

@@ -15,12 +15,12 @@ import {
   commandLine,
   environment,
   lendName,
+  lendSource,
   ownerUid,
   profileName,
   programName,
   signalNames,
 } from "./names.ts";
-
 /** Raised whenever a message changes. Both ends of a channel must have the same. */
 export const protocolVersion = 5;
 
@@ -31,6 +31,8 @@ function once<T>(make: () => T): () => T {
 }
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
+/** null: it says nothing. */
+const hint = v.nullable(v.pipe(v.string(), v.maxLength(4096)));
 const requestId = v.pipe(count, v.maxValue(Number.MAX_SAFE_INTEGER));
 const milliseconds = count;
 const pid = v.pipe(count, v.minValue(1), v.maxValue(0x7fffffff));
@@ -148,6 +150,15 @@ const progressWords = {
 /** What has become of a copy, and what the person should know before it takes the home's place. */
 const convertedWords = { files: count, bytes: count, notes: v.array(words) };
 
+/** A text as a person writes it: a profile, see core/profile-toml.ts. */
+const pageText = v.pipe(v.string(), v.maxLength(65_536));
+
+/** Something that is wrong with a profile. */
+const problem = v.strictObject({ file: words, line: count, message: words });
+
+/** Where a profile's file is; see core/profile-layers.ts. */
+const profileLayer = v.picklist(["shipped", "admin", "own"]);
+
 /** A home as it is on the disk: plain, or a volume. */
 const homeState = v.strictObject({
   /** null: plain. */
@@ -191,6 +202,8 @@ export const jailReport = v.strictObject({
   memory_bytes: count,
   home: homeState,
   lends: v.array(lent),
+  /** Its profile says something else by now, which will hold when it starts next. */
+  changed: v.boolean(),
 });
 export type JailReport = v.InferOutput<typeof jailReport>;
 
@@ -234,6 +247,17 @@ function hello<const R extends string>(role: R) {
  *   passwd ──────────────────────▶
  *         ◀──────────────────────── done | failed
  *
+ *   written ─────────────────────▶
+ *         ◀──────────────────────── written* done | failed
+ *   show ────────────────────────▶
+ *         ◀──────────────────────── layer* resolved done | failed
+ *   check | write ───────────────▶
+ *         ◀──────────────────────── checked done | failed
+ *   diff ────────────────────────▶
+ *         ◀──────────────────────── compared done | failed
+ *   forget ──────────────────────▶
+ *         ◀──────────────────────── done | failed
+ *
  * Before any of these answers, where a passphrase is needed:
  *         ◀──────────────────────── passphrase
  *   passphrase (+pipes) ─────────▶               (again, where it was wrong)
@@ -246,10 +270,21 @@ const clientToDispatcher = once(() =>
       /** null: the basename of the command, and made only when the command exists. */
       profile: v.nullable(v.pipe(v.string(), v.maxLength(1024))),
       ...programWords,
+      /** null: the profile's own command. */
+      argv: v.nullable(commandLine),
       /** What the caller asked for by name. */
       env: environment,
       /** What the caller's own environment has of the allow-list. */
       inherited: environment,
+      /** What they say of the caller's desktop; see core/session.ts. */
+      session: v.strictObject({
+        DBUS_SESSION_BUS_ADDRESS: hint,
+        DISPLAY: hint,
+        PIPEWIRE_REMOTE: hint,
+        PULSE_SERVER: hint,
+        WAYLAND_DISPLAY: hint,
+        XDG_RUNTIME_DIR: hint,
+      }),
       /** Files of the caller's that words of the command name, to be lent while the program runs. */
       lend: v.pipe(
         v.array(v.strictObject({
@@ -314,6 +349,23 @@ const clientToDispatcher = once(() =>
     v.strictObject({ type: v.literal("unlend"), profile: profileName, name: lendName }),
     v.strictObject({ type: v.literal("logs"), profile: profileName, follow: v.boolean() }),
     v.strictObject({ type: v.literal("profiles") }),
+    /** Which profiles are written, and which have a uid. */
+    v.strictObject({ type: v.literal("written") }),
+    v.strictObject({ type: v.literal("show"), profile: profileName }),
+    /** What would be wrong with a text, were it the person's own of this name. */
+    v.strictObject({ type: v.literal("check"), profile: profileName, text: pageText }),
+    /** The same, and it is kept when nothing is. */
+    v.strictObject({
+      type: v.literal("write"),
+      profile: profileName,
+      text: pageText,
+      /** What it was made from: nothing is kept when that is not what there is. null: there was none. */
+      before: v.nullable(pageText),
+    }),
+    /** What the person's own text changes. */
+    v.strictObject({ type: v.literal("diff"), profile: profileName }),
+    /** The person's own text goes. */
+    v.strictObject({ type: v.literal("forget"), profile: profileName }),
   ])
 );
 export type ClientToDispatcher = v.InferOutput<ReturnType<typeof clientToDispatcher>>;
@@ -359,6 +411,67 @@ const dispatcherToClient = once(() =>
       type: v.literal("listed"),
       profiles: v.array(
         v.strictObject({ profile: profileName, uid: appUid, running: v.boolean() }),
+      ),
+    }),
+    v.strictObject({
+      type: v.literal("written"),
+      profiles: v.pipe(
+        v.array(
+          v.strictObject({
+            profile: profileName,
+            /** Where its files are; none: it has a uid, and nobody has written it. */
+            from: v.array(profileLayer),
+            /** null: it has never run. */
+            uid: v.nullable(appUid),
+            running: v.boolean(),
+            changed: v.boolean(),
+            description: words,
+            /** The commands that find it. */
+            executables: v.array(words),
+            /** How many things are wrong with it. */
+            problems: count,
+          }),
+        ),
+        v.maxLength(100),
+      ),
+    }),
+    /** A file of a profile; they come from below. */
+    v.strictObject({
+      type: v.literal("layer"),
+      layer: profileLayer,
+      file: words,
+      text: pageText,
+    }),
+    v.strictObject({
+      type: v.literal("resolved"),
+      values: v.array(
+        v.strictObject({
+          key: words,
+          /** As JSON. */
+          value: v.string(),
+          /** The file that says so; null: it is built in. */
+          from: v.nullable(words),
+        }),
+      ),
+      problems: v.array(problem),
+      uid: v.nullable(appUid),
+      running: v.boolean(),
+      changed: v.boolean(),
+    }),
+    v.strictObject({ type: v.literal("checked"), problems: v.array(problem) }),
+    v.strictObject({
+      type: v.literal("compared"),
+      changes: v.array(
+        v.strictObject({
+          key: words,
+          /** As JSON: without the person's own text, and with it. */
+          below: v.string(),
+          own: v.string(),
+          /** The file that says so below; null: it is built in. */
+          from: v.nullable(words),
+          /** It gives the programs more. */
+          wider: v.boolean(),
+        }),
       ),
     }),
     /** What was asked for needs the passphrase of a home. */
@@ -456,6 +569,7 @@ export const jailSpec = once(() =>
     lend: v.pipe(
       v.array(v.strictObject({
         ...v.omit(lent, ["until"]).entries,
+        path: lendSource,
         /** Do without it where there is no such file. */
         skip_missing: v.boolean(),
       })),
@@ -874,6 +988,10 @@ export const helperOptions = once(() =>
     /** How long an idle jail stays, in milliseconds. */
     linger: milliseconds,
     network: v.picklist(["host", "none"]),
+    /** Where the profiles are that come with the program; null: there are none. */
+    shipped_profiles: v.nullable(absolutePath),
+    /** Where the administrator's are, if there are any. */
+    admin_profiles: absolutePath,
     debug: v.boolean(),
   })
 );
@@ -900,6 +1018,9 @@ export const dispatcherOptions = once(() =>
     last_uid: appUid,
     linger: milliseconds,
     network: v.picklist(["host", "none"]),
+    /** As for the helper; the folder itself comes along, when it is not null. */
+    shipped_profiles: v.nullable(absolutePath),
+    admin_profiles: absolutePath,
     debug: v.boolean(),
   })
 );

@@ -11,19 +11,20 @@ import { descriptorKind } from "./kernel.ts";
 import type { ReexecutedRole } from "./launch.ts";
 import { parse } from "./names.ts";
 
+/** What a descriptor is that a role is handed. */
+type Handed = "socket" | "file" | "folder";
+
 /**
- * Closes what was not handed over, and parses the options.
+ * Parses the options, and closes what was not handed over.
  *
- * @param handed what descriptors 3, 4, … have to be
+ * @param handed what descriptors 3, 4, … have to be; it may depend on the options
  */
 export function begin<const S extends v.GenericSchema>(
   role: ReexecutedRole,
   schema: S,
   text: string,
-  handed: readonly ("socket" | "file" | "folder")[],
+  handed: readonly Handed[] | ((options: v.InferOutput<S>) => readonly Handed[]),
 ): v.InferOutput<S> {
-  const numbers = handed.map((_, index) => index + 3);
-  closeInherited(numbers);
   const wrong = (why: string): AppjailError =>
     new AppjailError(
       "usage",
@@ -38,7 +39,9 @@ export function begin<const S extends v.GenericSchema>(
   }
   const parsed = parse(schema, value);
   if ("wrong" in parsed) throw wrong(parsed.wrong);
-  for (const [index, kind] of handed.entries()) {
+  const wanted = typeof handed === "function" ? handed(parsed.value) : handed;
+  closeInherited(wanted.map((_, index) => index + 3));
+  for (const [index, kind] of wanted.entries()) {
     const number = index + 3;
     if (descriptorKind(number) !== kind) throw wrong(`its descriptor ${number} is no ${kind}`);
   }

@@ -10,6 +10,7 @@
 
 /** What of a client's environment tells of its desktop. */
 export const sessionNames = [
+  "DBUS_SESSION_BUS_ADDRESS",
   "DISPLAY",
   "PIPEWIRE_REMOTE",
   "PULSE_SERVER",
@@ -17,7 +18,28 @@ export const sessionNames = [
   "XDG_RUNTIME_DIR",
 ] as const;
 
-export type Session = Readonly<Partial<Record<(typeof sessionNames)[number], string>>>;
+/** Picks it from a whole environment. */
+export function sessionOf(env: Readonly<Record<string, string>>): Session {
+  const said = sessionNames.flatMap((name) => {
+    const value = env[name];
+    // One that is longer is no path of a socket.
+    return value === undefined || value.length > 4096 ? [] : [[name, value]];
+  });
+  return { ...noSession, ...Object.fromEntries(said) };
+}
+
+/** null: it says nothing of that. */
+export type Session = Readonly<Record<(typeof sessionNames)[number], string | null>>;
+
+/** Of a caller of whom nothing is known. */
+export const noSession: Session = {
+  DBUS_SESSION_BUS_ADDRESS: null,
+  DISPLAY: null,
+  PIPEWIRE_REMOTE: null,
+  PULSE_SERVER: null,
+  WAYLAND_DISPLAY: null,
+  XDG_RUNTIME_DIR: null,
+};
 
 /** What a profile says of it. */
 export interface DesktopWish {
@@ -47,7 +69,7 @@ export interface DesktopLend {
 const x11Folder = "/tmp/.X11-unix";
 
 /** The number of a display that is on this machine: `:0`, `:1.0`, `unix:2`. X(7), DISPLAY NAMES. */
-export function displayNumber(display: string | undefined): number | undefined {
+export function displayNumber(display: string | null): number | undefined {
   const number = /^(?:unix)?:([0-9]{1,5})(?:\.[0-9]+)?$/.exec(display ?? "")?.[1];
   return number === undefined ? undefined : Number(number);
 }
@@ -65,8 +87,8 @@ function runtimeOf(session: Session, owner: number): string {
 }
 
 /** A socket by its name in a folder, or by its own path. */
-function socketAt(said: string | undefined, folder: string, usual: string): string {
-  if (said === undefined || said === "") return `${folder}/${usual}`;
+function socketAt(said: string | null, folder: string, usual: string): string {
+  if (said === null || said === "") return `${folder}/${usual}`;
   const path = said.startsWith("/") ? said : `${folder}/${said}`;
   return isPlain(path) ? path : `${folder}/${usual}`;
 }
@@ -103,7 +125,7 @@ export function desktopLends(
     lend(".pipewire", socket, `${inside}/pipewire-0`, audio === "auto");
   }
   if (audio === "pulse" || audio === "auto") {
-    const said = /^unix:(\/.*)$/.exec(session.PULSE_SERVER ?? "")?.[1];
+    const said = /^unix:(\/.*)$/.exec(session.PULSE_SERVER ?? "")?.[1] ?? null;
     const socket = socketAt(said, folder, "pulse/native");
     lend(".pulse", socket, `${inside}/pulse/native`, audio === "auto");
     // PulseAudio wants it of everybody who has another uid; PipeWire's does not.

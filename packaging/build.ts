@@ -19,6 +19,7 @@ export type Form = "compiled" | "bundled";
 export const executable = "appjail";
 export const jailerLink = "appjail-jailer";
 const partsFolder = "appjail.d";
+const profilesFolder = "profiles";
 
 /** How long Deno may try to fetch its base binary: it has no time limit of its own. */
 const compileDeadlineMs = 20_000;
@@ -210,6 +211,24 @@ async function assemble(
   prune(parts, [name]);
 }
 
+/**
+ * Puts the profiles that come with the program beside it: a folder of that name, which a daemon that
+ * runs keeps open.
+ */
+function placeProfiles(source: string, out: string, scratch: string): void {
+  const made = `${scratch}/${profilesFolder}`;
+  Deno.mkdirSync(made);
+  for (const { name, isFile } of Deno.readDirSync(source)) {
+    if (!isFile) continue;
+    Deno.copyFileSync(`${source}/${name}`, `${made}/${name}`);
+    Deno.chmodSync(`${made}/${name}`, 0o644);
+  }
+  Deno.chmodSync(made, 0o755);
+  const place = `${out}/${profilesFolder}`;
+  if (exists(place)) Deno.renameSync(place, `${scratch}/old-profiles`);
+  Deno.renameSync(made, place);
+}
+
 /** Builds the program, and tells which form it has. */
 export async function build(options: BuildOptions): Promise<Form> {
   const { say } = options;
@@ -246,6 +265,8 @@ export async function build(options: BuildOptions): Promise<Form> {
     if (!answer.startsWith("appjail ")) {
       throw new Error(`Cannot build appjail: what was made does not start: ${answer}`);
     }
+    const profiles = options.entry.replace(/[^/]*$/, profilesFolder);
+    if (exists(profiles)) placeProfiles(profiles, out, scratch);
     Deno.renameSync(made, `${out}/${executable}`);
     Deno.symlinkSync(executable, `${scratch}/${jailerLink}`);
     Deno.renameSync(`${scratch}/${jailerLink}`, `${out}/${jailerLink}`);

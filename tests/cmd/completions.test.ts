@@ -6,8 +6,12 @@ import { inProcess } from "./appjail.ts";
 // No timer, no wait and no process outlives its test.
 Deno.test.sanitizer({ ops: true, resources: true });
 
-const verbs = ["run", "status", "stop", "logs", "profiles", "daemon", "completions", "help"];
+const verbs = [
+  ...["run", "status", "stop", "logs", "profiles", "profile", "daemon", "completions", "help"],
+];
+/** Those that have a uid, and those that are only written. */
 const profiles = ["mail", "web", "work"];
+const written = ["firefox"];
 
 async function scriptFor(shell: string): Promise<string> {
   const { code, stdout, stderr } = await inProcess(["completions", shell]);
@@ -35,7 +39,8 @@ async function offered(
     "driver",
     `source ${script}
 appjail() {
-  [[ $* == profiles ]] || { echo "called with $*" >&2; return 1; }
+  [[ $* == profiles || $* == "profile list --names" ]] || { echo "called with $*" >&2; return 1; }
+  [[ $* == profiles ]] || printf '%s\\n' ${written.join(" ")}
   printf '%s\\n' ${profiles.join(" ")}
 }
 line() {
@@ -104,7 +109,7 @@ Deno.test("bash offers the commands, and the options that stand before them", as
     ["st"],
     ["--"],
     ["--socket", "/x", "st"],
-    ["--socket", "=", "/x", "prof"],
+    ["--socket", "=", "/x", "profiles"],
   ]);
   for (const word of [...verbs, "--socket", "--version", "--help"]) ok(all.includes(word), word);
   deepEqual(some, ["status", "stop"]);
@@ -128,13 +133,18 @@ Deno.test("bash offers the profiles that there are now, wherever one is meant", 
     ["status", "--json", ""],
     ["logs", ""],
     ["logs", "-f", ""],
-    ["run", "-p", ""],
-    ["run", "--detach", "--profile", ""],
-    ["run", "--profile", "="],
     ["--socket", "/x", "stop", ""],
   ];
   const found = await offered(places);
   for (const [at, words] of places.entries()) deepEqual(found[at], profiles, words.join(" "));
+  const wider = [
+    ["run", "-p", ""],
+    ["run", "--detach", "--profile", ""],
+    ["run", "--profile", "="],
+    ["profile", "new", "x", "--from", ""],
+  ];
+  for (const one of await offered(wider)) deepEqual(one, [...written, ...profiles]);
+  deepEqual(await offered([["profile", "sh"], ["profile", "edit", "fi"]]), [["show"], ["firefox"]]);
   deepEqual(await offered([["stop", "w"], ["run", "--profile", "=", "wo"], ["stop", "x"]]), [
     ["web", "work"],
     ["work"],

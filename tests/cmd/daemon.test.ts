@@ -36,6 +36,8 @@ Deno.test("what nobody says anything about is as it is documented", () => {
     dispatcher_gid: 65534,
     linger: 5000,
     network: "host",
+    shipped_profiles: null,
+    admin_profiles: "/etc/appjail/profiles",
     debug: false,
   });
 });
@@ -50,6 +52,8 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     user: "daemon",
     linger: 0.5,
     network: "none",
+    profiles_dir: "/usr/share",
+    admin_profiles: "/config/profiles",
     max_profiles: 3,
   };
   const fromConfig = {
@@ -64,6 +68,8 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     dispatcher_gid: 1,
     linger: 500,
     network: "none",
+    shipped_profiles: "/usr/share",
+    admin_profiles: "/config/profiles",
     debug: false,
   };
   deepEqual(settle({}, config, {}), fromConfig);
@@ -76,6 +82,8 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     user: "nobody",
     linger: "2",
     network: "host",
+    profilesDir: "/usr/lib/",
+    adminProfiles: "/flag/profiles",
     debug: true,
   };
   deepEqual(settle(flags, config, {}), {
@@ -90,8 +98,16 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     dispatcher_gid: 65534,
     linger: 2000,
     network: "host",
+    shipped_profiles: "/usr/lib",
+    admin_profiles: "/flag/profiles",
     debug: true,
   });
+  equal(
+    settle({ user: "nobody" }, {}, {}, "/beside/profiles").shipped_profiles,
+    "/beside/profiles",
+  );
+  refuses({ profilesDir: "/nonexistent" }, /there is no such folder/);
+  refuses({ adminProfiles: "profiles" }, /absolute/);
   // And one of them alone leaves the others.
   deepEqual(settle({ linger: "0" }, config, {}), { ...fromConfig, linger: 0 });
 });

@@ -36,6 +36,7 @@ function jail(change: Partial<JailReport> = {}): JailReport {
     memory_bytes: 12.5 * 2 ** 20,
     home: { kind: null, unlocked: false, until: null, problem: null },
     lends: [],
+    changed: false,
     ...change,
   };
 }

@@ -90,6 +90,7 @@ for (
         until: 1_700_000_000_000,
         at: null,
       })),
+      changed: false,
     };
     const message = { type: "reported", jails: [jail] };
     encodeFrame(message);

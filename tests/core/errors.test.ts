@@ -22,7 +22,11 @@ Deno.test("every failure has an exit status of ours and a name on the bus", () =
 Deno.test("the statuses are those that are promised", () => {
   const status = (code: typeof errorCodes[number]): number => new AppjailError(code, "").exitStatus;
   deepEqual([exitUsage, exitFailure], [100, 111]);
-  deepEqual(errorCodes.filter((code) => status(code) === 100), ["usage", "invalid-argument"]);
+  deepEqual(errorCodes.filter((code) => status(code) === 100), [
+    "usage",
+    "invalid-argument",
+    "profile-refused",
+  ]);
   deepEqual(errorCodes.filter((code) => status(code) === 126), ["command-not-executable"]);
   deepEqual(errorCodes.filter((code) => status(code) === 127), ["command-not-found"]);
 });

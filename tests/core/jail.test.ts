@@ -11,10 +11,10 @@ import {
   type DispatcherToJailer,
   fromJailer,
   type JailerToDispatcher,
-  plainSpec,
   protocolVersion,
   toJailer,
 } from "../../core/protocol.ts";
+import { unwritten } from "./played.ts";
 
 type Played = Channel<DispatcherToJailer, JailerToDispatcher>;
 
@@ -65,7 +65,8 @@ function play(): { readonly jail: Jail; readonly jailer: Played; readonly ends: 
   const jail: Jail = new Jail(allocation, {
     helper: helper as unknown as HelperLink,
     connect: () => new Channel(ours, fromJailer),
-    spec: plainSpec,
+    profiles: unwritten,
+    network: "host",
     linger: 0,
     version: "0",
     log: { info: () => {}, debug: () => {} },

@@ -6,10 +6,11 @@
 import { Channel } from "../../ipc/channel.ts";
 import { pair } from "../../ipc/socket.ts";
 import { HelperLink } from "../../core/helper-link.ts";
-import type { JailerChannel } from "../../core/jail.ts";
+import type { JailerChannel, Profiles } from "../../core/jail.ts";
 import { Jails } from "../../core/jails.ts";
 import type { Log } from "../../core/log.ts";
 import type { OwnerUid, ProgramName } from "../../core/names.ts";
+import { defaults } from "../../core/profile.ts";
 import {
   type Allocation,
   type DispatcherToHelper,
@@ -19,7 +20,6 @@ import {
   type HelperToDispatcher,
   type JailerToDispatcher,
   type LiveJail,
-  plainSpec,
   type ProgramReport,
   protocolVersion,
   toHelper,
@@ -30,6 +30,13 @@ import {
 export const branded = <T>(value: unknown): T => value as T;
 
 export const owner: OwnerUid = branded(1000);
+
+/** What profiles say when nobody has written any. */
+export const unwritten: Profiles = {
+  settings: () => defaults,
+  has: () => false,
+  finders: () => [],
+};
 
 /** How the helper and the jailers behave. Every part may be changed while it plays. */
 export interface Script {
@@ -170,6 +177,8 @@ export class Theatre implements AsyncDisposable {
   };
   /** What the helper was asked, and what the jailers were told. */
   readonly asked: DispatcherToHelper[] = [];
+  /** What profiles say. Every part may be changed while it plays. */
+  readonly profiles: { -readonly [K in keyof Profiles]: Profiles[K] } = { ...unwritten };
   readonly told: DispatcherToJailer[] = [];
   readonly logged: string[] = [];
   /** The dispatcher's ends of its conversations with jailers. */
@@ -210,7 +219,8 @@ export class Theatre implements AsyncDisposable {
           if (jail === undefined) throw new Error("nobody listens");
           return jail.connect();
         },
-        spec: plainSpec,
+        profiles: this.profiles,
+        network: "host",
         linger,
         version: "0",
         log,

@@ -32,6 +32,7 @@ import {
 } from "../../core/protocol.ts";
 import type { Brand, BrandName } from "valibot";
 import { Random } from "../random.ts";
+import { noSession } from "../../core/session.ts";
 
 /** A message as it is written, before its names and numbers are parsed: without their brands. */
 type Plain<T> = T extends Brand<BrandName> ? (T extends string ? string : number)
@@ -96,7 +97,27 @@ const lends = [
   { ...lend, until: null, at: "/home/work/x" },
   { ...lend, write: false, until: 1_700_000_000_000, at: null },
 ];
-const report = { profile, owner, uid, started: 1, processes: 3, memory_bytes: 5, home, lends };
+const report = {
+  profile,
+  owner,
+  uid,
+  started: 1,
+  processes: 3,
+  memory_bytes: 5,
+  home,
+  changed: true,
+  lends,
+};
+
+const listed = {
+  profile,
+  running: false,
+  changed: true,
+  description: "words",
+  executables: ["x"],
+  problems: 1,
+};
+const fault = { file: "words", line: 3, message: "words" };
 
 const clientToDispatcher: Samples<ClientToDispatcher> = {
   hello: [hello("client")],
@@ -109,10 +130,24 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
       cwd_required: true,
       env: { A: "b" },
       inherited: { LANG: "C" },
+      session: { ...noSession, DISPLAY: ":0" },
       lend: [{ word: 1, name: "x", path: "/home/a/x" }],
       terminal,
       stdio: "passed" as const,
     })),
+    {
+      type: "run",
+      profile: null,
+      argv: null,
+      cwd: null,
+      cwd_required: false,
+      env: {},
+      inherited: {},
+      session: noSession,
+      lend: [],
+      terminal: null,
+      stdio: "log",
+    },
     {
       type: "run",
       profile: null,
@@ -121,6 +156,7 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
       cwd_required: false,
       env: {},
       inherited: {},
+      session: noSession,
       lend: [],
       terminal: null,
       stdio: "log",
@@ -157,6 +193,15 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
   unlend: [{ type: "unlend", profile, name: "Übersicht 1.pdf" }],
   logs: [{ type: "logs", profile, follow: true }],
   profiles: [{ type: "profiles" }],
+  written: [{ type: "written" }],
+  show: [{ type: "show", profile }],
+  check: [{ type: "check", profile, text: "" }],
+  write: [
+    { type: "write", profile, text: 'network = "none"\n', before: null },
+    { type: "write", profile, text: "x", before: "y" },
+  ],
+  diff: [{ type: "diff", profile }],
+  forget: [{ type: "forget", profile }],
 };
 
 const progress = { phase: "copying", files: 1, files_total: 2, bytes: 3, bytes_total: 4 } as const;
@@ -205,6 +250,41 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
   ],
   output: [{ type: "output", lines }, { type: "output", lines: [] }],
   listed: [{ type: "listed", profiles: [{ profile, uid, running: true }] }],
+  written: [
+    { type: "written", profiles: [] },
+    {
+      type: "written",
+      profiles: [
+        { ...listed, from: ["shipped", "admin", "own"], uid: null },
+        { ...listed, from: [], uid },
+      ],
+    },
+  ],
+  layer: (["shipped", "admin", "own"] as const).map((layer) => ({
+    type: "layer",
+    layer,
+    file: "words",
+    text: "gpu = true\n",
+  })),
+  resolved: [uid, null].map((uid) => ({
+    type: "resolved",
+    values: [
+      { key: "network", value: '"host"', from: null },
+      { key: "gpu", value: "true", from: "words" },
+    ],
+    problems: [fault],
+    uid,
+    running: true,
+    changed: false,
+  })),
+  checked: [{ type: "checked", problems: [] }, { type: "checked", problems: [fault] }],
+  compared: [{
+    type: "compared",
+    changes: [
+      { key: "gpu", below: "false", own: "true", from: "words", wider: true },
+      { key: "gpu", below: "true", own: "false", from: null, wider: false },
+    ],
+  }],
   passphrase: volumeKinds.flatMap((kind) =>
     (["unlock", "new", "change"] as const).map((purpose) => ({
       type: "passphrase",
@@ -651,6 +731,8 @@ Deno.test("the options of the roles are as strict as messages", () => {
       most_profiles: 200,
       linger: 5000,
       network: "host",
+      shipped_profiles: "/usr/share/appjail/profiles",
+      admin_profiles: "/etc/appjail/profiles",
       debug: false,
     }],
     dispatcher: [dispatcherOptions(), {
@@ -660,6 +742,8 @@ Deno.test("the options of the roles are as strict as messages", () => {
       last_uid: 1999,
       linger: 0,
       network: "none",
+      shipped_profiles: null,
+      admin_profiles: "/etc/appjail/profiles",
       debug: true,
     }],
     jailer: [jailerOptions(), { profile, uid, session_bus: "private" }],

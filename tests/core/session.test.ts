@@ -5,14 +5,19 @@ import {
   desktopLends,
   type DesktopWish,
   displayNumber,
+  noSession,
   type Session,
 } from "../../core/session.ts";
 import { Random } from "../random.ts";
 
 const people = { owner: 1000, home: "/home/alice", uid: 1100 };
 
-function lent(wish: Partial<DesktopWish>, session: Session = {}): readonly string[] {
-  return desktopLends({ display: "none", audio: "none", ...wish }, session, people)
+function lent(wish: Partial<DesktopWish>, session: Partial<Session> = {}): readonly string[] {
+  return desktopLends(
+    { display: "none", audio: "none", ...wish },
+    { ...noSession, ...session },
+    people,
+  )
     .map(({ path, at, skip_missing, write }) =>
       `${path} ${at}${skip_missing ? " if there" : ""}${write ? "" : " ro"}`
     );
@@ -95,6 +100,7 @@ Deno.test("whatever a caller says, the places in the jail are the same few", () 
   ]);
   for (let turn = 0; turn < 2000; turn++) {
     const session: Session = {
+      DBUS_SESSION_BUS_ADDRESS: null,
       DISPLAY: random.of(odd),
       PIPEWIRE_REMOTE: random.of(odd),
       PULSE_SERVER: `unix:${random.of(odd)}`,
