@@ -13,7 +13,7 @@ import { Channel, type Incoming } from "../ipc/channel.ts";
 import { type Fd, open, pipe, readSome, writeAll } from "../ipc/fd.ts";
 import { poller } from "../ipc/poller.ts";
 import { listen, pair } from "../ipc/socket.ts";
-import { nameOf } from "../core/accounts.ts";
+import { accountOf, nameOf } from "../core/accounts.ts";
 import { pause, within } from "../core/deadline.ts";
 import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
 import { openRootFolder, prepareHome } from "../core/home.ts";
@@ -69,6 +69,7 @@ import { Registry } from "../core/registry.ts";
 import { begin } from "../core/role.ts";
 import { filterFor } from "../core/seccomp.ts";
 import { form, version } from "../core/version.ts";
+import { Buses } from "./helper-buses.ts";
 import { Conversions, type Order } from "./helper-conversions.ts";
 import { Vaults } from "./helper-vaults.ts";
 
@@ -176,6 +177,7 @@ class Helper implements AsyncDisposable {
   readonly #live = new Map<AppUid, Jail>();
   readonly #vaults: Vaults;
   readonly #conversions: Conversions;
+  readonly #buses: Buses;
   readonly #lending: Lending;
   /** Why a jail is ended that nobody asked to end. */
   readonly #why = new Map<AppUid, string>();
@@ -224,6 +226,7 @@ class Helper implements AsyncDisposable {
         this.#end(uid, null).catch((error) => this.#log.info(wordsOf(error)));
       },
     });
+    this.#buses = new Buses(runtime_dir, log);
     this.#conversions = new Conversions({
       runtimePath: runtime_dir,
       dataPath: data_root,
@@ -279,6 +282,7 @@ class Helper implements AsyncDisposable {
     this.#listener.close();
     removeFile(this.#runtime, "appjail.sock");
     await this.#conversions.close(this.#runtime);
+    this.#buses.close(this.#runtime);
     // A watchdog needs the program's files no more than a jail: but what is left there is found again.
     const jailsStay = this.#live.size > 0 || this.#starting.size > 0 || this.#vaults.size > 0;
     unstageProgram(this.#runtime, this.#options.runtime_dir, () => jailsStay);
@@ -629,6 +633,12 @@ class Helper implements AsyncDisposable {
       removeFile(this.#control, socket);
       using listener = listen(`${this.#options.runtime_dir}/ctl/${socket}`);
       changeOwnerAt(this.#control, socket, this.#options.dispatcher_uid, 0);
+      const proxy = await this.#buses.start(
+        { uid, owner, profile },
+        spec.buses,
+        dropTo(owner, accountOf(passwd, owner)?.gid ?? owner),
+      );
+      using _hold = proxy?.hold;
       const info = pipe({ nonblocking: true });
       using infoRead = info.read;
       const words = pipe();
@@ -647,7 +657,13 @@ class Helper implements AsyncDisposable {
         }
         using errorsWrite = errors.write;
         using nothing = open("/dev/null", 0);
-        const jailer: JailerOptions = { profile, uid: shown };
+        const jailer: JailerOptions = {
+          profile,
+          uid: shown,
+          session_bus: spec.buses.session,
+        };
+        // After the filter's, or in its place.
+        const holdFd = filterRead === undefined ? 7 : 8;
         writeAll(
           wordsWrite.number,
           new TextEncoder().encode(
@@ -662,6 +678,7 @@ class Helper implements AsyncDisposable {
               files: `${runtime}/jails/${uid}`,
               infoFd: 6,
               seccompFd: filterRead === undefined ? undefined : 7,
+              proxy: proxy && { ...proxy, holdFd },
             }).map((word) => word + "\0").join(""),
           ),
         );
@@ -679,6 +696,7 @@ class Helper implements AsyncDisposable {
             wordsRead.number,
             infoWrite.number,
             ...filterRead === undefined ? [] : [filterRead.number],
+            ...proxy === undefined ? [] : [proxy.hold.number],
           ],
           cwd: "/",
           session: true,
@@ -839,6 +857,7 @@ class Helper implements AsyncDisposable {
     removeFile(this.#control, `${uid}.sock`);
     this.#lending.clear(uid);
     removeJailFolder(this.#jails, uid);
+    this.#buses.clear(uid);
   }
 
   /** Kills every process of a uid in one stroke, as that uid. kill(2): pid -1. */

@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { systemBus } from "./bus-rules.ts";
 import { homeOf } from "./environment.ts";
 import { AppjailError } from "./errors.ts";
 import type { AbsolutePath, LendName, ProfileName } from "./names.ts";
@@ -135,6 +136,13 @@ export interface JailPlan {
   readonly infoFd: number;
   /** The descriptor with the filter for system calls, where there is one. */
   readonly seccompFd: number | undefined;
+  /** The proxy of its owner's buses, where it has a part in them. */
+  readonly proxy: {
+    /** The descriptor by which the proxy sees the jail's end. */
+    readonly holdFd: number;
+    readonly session: string | undefined;
+    readonly system: string | undefined;
+  } | undefined;
 }
 
 /** Where a jail has what is not to be covered by anything else. */
@@ -220,6 +228,12 @@ export function planJail(plan: JailPlan): readonly string[] {
   add("--ro-bind", plan.program, programInJail);
   tmpfs((path) => !inHome(path));
   lent((at) => !inHome(at));
+  if (plan.proxy !== undefined) {
+    const { holdFd, session, system } = plan.proxy;
+    add("--sync-fd", String(holdFd));
+    if (session !== undefined) add("--bind", session, `/run/user/${uid}/bus`);
+    if (system !== undefined) add("--bind", system, systemBus);
+  }
   // What is not one of the mounts above belongs to nobody in the jail.
   add("--remount-ro", "/");
   add("--chdir", home);

@@ -7,6 +7,7 @@
 import * as v from "valibot";
 import { controlCharacters } from "../ipc/tty.ts";
 import { errorCodes } from "./errors.ts";
+import { jailBuses, plainBuses } from "./bus-rules.ts";
 import {
   absolutePath,
   appUid,
@@ -448,6 +449,7 @@ export const jailSpec = once(() =>
     devices: v.pipe(v.array(devicePath), v.maxLength(64)),
     seccomp: v.picklist(seccompSets),
     limits: jailLimits(),
+    buses: jailBuses,
     /** Lend the folder of the owner's that is for this profile, if they are a person with a home. */
     shared: v.boolean(),
     /** What is lent from the start: all of it, or the jail does not start. */
@@ -473,6 +475,7 @@ export const plainSpec: JailSpec = {
   devices: [],
   seccomp: "default",
   limits: { memory: null, processes: null, cpu: null },
+  buses: plainBuses,
   shared: true,
   lend: [],
 };
@@ -882,6 +885,8 @@ export const jailerOptions = once(() =>
     profile: profileName,
     /** As which its programs see themselves. */
     uid: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xfffffffe)),
+    /** private: one that the jailer starts; filtered: one that is there. */
+    session_bus: v.picklist(["private", "none", "filtered"]),
   })
 );
 export type JailerOptions = v.InferOutput<ReturnType<typeof jailerOptions>>;

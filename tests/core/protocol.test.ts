@@ -662,7 +662,7 @@ Deno.test("the options of the roles are as strict as messages", () => {
       network: "none",
       debug: true,
     }],
-    jailer: [jailerOptions(), { profile, uid }],
+    jailer: [jailerOptions(), { profile, uid, session_bus: "private" }],
   } as const;
   for (const [schema, value] of Object.values(options)) {
     deepEqual(parse(schema, value), { value });
