@@ -146,6 +146,7 @@ jailTest("one person's jails are nothing to another, by either door", async () =
     [
       firstUid + 1,
       "/home/mail:",
+      "lent",
       "",
       "/tmp:",
     ].join("\n"),
