@@ -37,6 +37,7 @@ import {
 import { begin } from "../core/role.ts";
 import { version } from "../core/version.ts";
 import { changePassphrase, convertHome, type Person, type Wanted } from "./dispatcher-homes.ts";
+import { planned, type Planner } from "./dispatcher-plan.ts";
 import { serveProfiles } from "./dispatcher-profiles.ts";
 
 type ClientChannel = Channel<ClientToDispatcher, DispatcherToClient>;
@@ -98,7 +99,8 @@ export async function dispatcher(text: string): Promise<number> {
   }, welcome);
   const isApp = (uid: number): boolean =>
     (uid >= options.first_uid && uid <= options.last_uid) || jails.has(uid);
-  const door = new Door(new Fd(4), link, jails, store, isApp, log);
+  const planning = { network: options.network, firstUid: options.first_uid };
+  const door = new Door(new Fd(4), link, jails, store, planning, isApp, log);
   void door.open();
   if (options.bus !== null) {
     const { bus } = options;
@@ -132,6 +134,7 @@ class Door {
   readonly #listener: Fd;
   readonly #link: HelperLink;
   readonly #jails: Jails;
+  readonly #planning: Pick<Planner, "network" | "firstUid">;
   readonly #profiles: ProfileStore;
   readonly #isApp: (uid: number) => boolean;
   readonly #log: Log;
@@ -143,6 +146,7 @@ class Door {
     link: HelperLink,
     jails: Jails,
     profiles: ProfileStore,
+    planning: Pick<Planner, "network" | "firstUid">,
     isApp: (uid: number) => boolean,
     log: Log,
   ) {
@@ -150,6 +154,7 @@ class Door {
     this.#link = link;
     this.#jails = jails;
     this.#profiles = profiles;
+    this.#planning = planning;
     this.#isApp = isApp;
     this.#log = log;
   }
@@ -321,6 +326,14 @@ class Door {
         break;
       case "profiles":
         channel.send({ type: "listed", profiles: [...this.#jails.profiles(uid)] });
+        break;
+      case "plan":
+        channel.send(planned(message, uid, {
+          ...this.#planning,
+          store: this.#profiles,
+          jails: this.#jails,
+        }));
+        channel.send({ type: "done" });
         break;
       case "written":
       case "show":
