@@ -138,7 +138,8 @@ export class EntryFolders {
   readonly #system: readonly string[];
 
   constructor(env: World["env"]) {
-    const home = env["HOME"];
+    // The launcher keeps it there: Deno has to see another.
+    const home = env["APPJAIL_HOME"] ?? env["HOME"];
     const own = env["XDG_DATA_HOME"] || (home === undefined ? undefined : `${home}/.local/share`);
     if (own?.startsWith("/") !== true) {
       throw new AppjailError("usage", "Cannot find your applications: HOME is not set");
