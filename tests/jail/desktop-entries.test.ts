@@ -99,9 +99,9 @@ jailTest(
       ) {
         assert.equal((await desktop(...words)).code, 100, words.join(" "));
       }
-      const { code, said } = await desktop("install", "nobody");
+      const { code, said } = await desktop("install", "noone");
       assert.equal(code, 100);
-      assert.match(said, /There is no profile "nobody" with executables/);
+      assert.match(said, /There is no profile "noone" with executables/);
     });
   },
 );
