@@ -185,7 +185,12 @@ when appjail failed.`,
   status: buildCommand<StatusFlags, [profile?: string], Context>({
     docs: { brief: "Show the jails, and the programs in them" },
     parameters: {
-      flags: { json, all: toggle("Everybody's jails; only root may see them"), socket },
+      flags: {
+        json,
+        all: toggle("Everybody's jails; only root may see them"),
+        watch: toggle("Show it again every two seconds, with how busy each jail is"),
+        socket,
+      },
       positional: {
         kind: "tuple",
         parameters: [profile("Only this one", true)],

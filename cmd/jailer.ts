@@ -44,7 +44,7 @@ import {
   type SignalName,
   signalNumbers,
 } from "../core/names.ts";
-import { allPids, memoryOf, parentOf } from "../core/process.ts";
+import { allPids, cpuOf, memoryOf, parentOf } from "../core/process.ts";
 import {
   type DispatcherToJailer,
   type ExitStatus,
@@ -517,13 +517,14 @@ class Jailer {
 
   #report(): Pick<
     Extract<JailerToDispatcher, { readonly type: "reported" }>,
-    "programs" | "processes" | "memory_bytes"
+    "programs" | "processes" | "memory_bytes" | "cpu_ms"
   > {
     const pids = allPids();
     return {
       programs: this.#shown(),
       processes: pids.length - 1,
       memory_bytes: pids.reduce((sum, pid) => sum + memoryOf(pid), 0),
+      cpu_ms: pids.reduce((sum, pid) => sum + cpuOf(pid), 0),
     };
   }
 

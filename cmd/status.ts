@@ -3,8 +3,10 @@
  *
  * @module
  */
+import { pause } from "../core/deadline.ts";
 import { printable } from "../core/log.ts";
 import type { HomeState, JailReport } from "../core/protocol.ts";
+import { listen } from "../core/signals.ts";
 import { align, fit } from "../core/table.ts";
 import { ask, socketPath, type World, writeOut } from "./client.ts";
 import { parseProfile } from "./profiles.ts";
@@ -13,36 +15,121 @@ export interface StatusFlags {
   readonly socket?: string | undefined;
   readonly json?: boolean | undefined;
   readonly all?: boolean | undefined;
+  /** Show it again and again. */
+  readonly watch?: boolean | undefined;
 }
+
+/** How often it is looked at again, in milliseconds. */
+const watchInterval = 2_000;
 
 export async function status(
   flags: StatusFlags,
   world: World,
   profile?: string,
 ): Promise<number> {
-  const { all = false } = flags;
+  const { all = false, watch = false } = flags;
   const wanted = profile === undefined ? null : parseProfile(profile);
+  const look = (): Promise<readonly JailReport[]> => reported(flags, world, wanted);
+  if (watch) return await follow(look, flags, wanted);
+  const shown = await look();
+  const text = flags.json
+    ? `${json(shown)}\n`
+    : shown.length === 0
+    ? `${nothing(wanted, all)}\n`
+    : statusText(shown, { owners: all, width: widthOfOutput(), now: Date.now() });
+  writeOut(text, Deno.stdout);
+  return 0;
+}
+
+/** A terminal that does not know its size says 0; where there is none, nothing is cut. */
+function widthOfOutput(): number {
+  return Deno.stdout.isTerminal() ? Deno.consoleSize().columns || Infinity : Infinity;
+}
+
+/** What the daemon says at this moment. */
+async function reported(
+  flags: StatusFlags,
+  world: World,
+  wanted: string | null,
+): Promise<readonly JailReport[]> {
+  const { all = false } = flags;
   const jails: JailReport[] = [];
   const request = {
     type: "status",
     // Everybody's of one name are chosen here: a name is one person's to the daemon.
-    profile: all ? null : wanted,
+    profile: all || wanted === null ? null : parseProfile(wanted),
     everyone: all,
   } as const;
   for await (const message of ask(socketPath(flags.socket, world.env), request)) {
     if (message.type === "reported") jails.push(...message.jails);
   }
-  const shown = jails.filter((jail) => wanted === null || jail.profile === wanted);
-  const terminal = Deno.stdout.isTerminal();
-  // A terminal that does not know its size says 0.
-  const width = terminal ? Deno.consoleSize().columns || Infinity : Infinity;
-  const text = flags.json
-    ? `${json(shown)}\n`
-    : shown.length === 0
-    ? `${nothing(wanted, all)}\n`
-    : statusText(shown, { owners: all, width, now: Date.now() });
-  writeOut(text, Deno.stdout);
-  return 0;
+  return jails.filter((jail) => wanted === null || jail.profile === wanted);
+}
+
+/** How busy each jail has kept the processors since it was looked at before, in percent of one. */
+export function busyness(
+  before: readonly JailReport[],
+  now: readonly JailReport[],
+  elapsed: number,
+): ReadonlyMap<number, number> {
+  const was = new Map(before.map((jail) => [jail.uid, jail]));
+  return new Map(now.flatMap((jail) => {
+    const earlier = was.get(jail.uid);
+    // Another life of it has begun to count anew.
+    if (earlier === undefined || earlier.jailer_pid !== jail.jailer_pid || elapsed <= 0) return [];
+    return [[jail.uid, Math.max(0, (jail.cpu_ms - earlier.cpu_ms) * 100 / elapsed)]];
+  }));
+}
+
+/**
+ * Shows it again and again, until whoever looks has had enough: on a terminal in its place, elsewhere
+ * one below the other, as JSON each in a line.
+ */
+async function follow(
+  look: () => Promise<readonly JailReport[]>,
+  { all = false, json: asJson = false }: StatusFlags,
+  wanted: string | null,
+): Promise<number> {
+  const terminal = Deno.stdout.isTerminal() && !asJson;
+  const stopped = Promise.withResolvers<"stopped">();
+  const unlisten = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map((signal) =>
+    listen(signal, () => stopped.resolve("stopped"))
+  );
+  let before: readonly JailReport[] = [];
+  let at = performance.now();
+  if (terminal) writeOut(screen.enter, Deno.stdout);
+  try {
+    for (;;) {
+      const now = await look();
+      const busy = busyness(before, now, performance.now() - at);
+      [before, at] = [now, performance.now()];
+      if (asJson) writeOut(`${JSON.stringify(JSON.parse(json(now)))}\n`, Deno.stdout);
+      else {
+        const text = now.length === 0
+          ? `${nothing(wanted, all)}\n`
+          : statusText(now, { owners: all, width: widthOfOutput(), now: Date.now(), busy });
+        writeOut(terminal ? inPlace(text) : `${text}\n`, Deno.stdout);
+      }
+      const next = await Promise.race([
+        stopped.promise,
+        pause(watchInterval).then(() => "again" as const),
+      ]);
+      if (next === "stopped") return 0;
+    }
+  } finally {
+    if (terminal) writeOut(screen.leave, Deno.stdout);
+    for (const one of unlisten) one();
+  }
+}
+
+/** The other screen of a terminal, without a cursor; and back. ctlseqs(ms), DECSET 1049 and 25. */
+const screen = { enter: "\x1b[?1049h\x1b[?25l", leave: "\x1b[?25h\x1b[?1049l" } as const;
+
+/** A text over what was there, as many lines as there is room for. */
+function inPlace(text: string): string {
+  const rows = Deno.consoleSize().rows || 24;
+  const lines = text.trimEnd().split("\n").slice(0, rows - 1);
+  return `\x1b[H${lines.map((line) => `${line}\x1b[K\r\n`).join("")}\x1b[J`;
 }
 
 function nothing(profile: string | null, everyone: boolean): string {
@@ -61,10 +148,12 @@ function json(jails: readonly JailReport[]): string {
 /** The table: a line for each jail, below it one for each of its programs, and of what it is lent. */
 export function statusText(
   jails: readonly JailReport[],
-  { owners, width, now }: {
+  { owners, width, now, busy }: {
     readonly owners: boolean;
     readonly width: number;
     readonly now: number;
+    /** How busy each uid has kept the processors, in percent; without, that is not shown. */
+    readonly busy?: ReadonlyMap<number, number>;
   },
 ): string {
   // Most people have no encrypted home, and need not read that none is.
@@ -78,6 +167,7 @@ export function statusText(
     "PID",
     "SINCE",
     "MEMORY",
+    ...(busy === undefined ? [] : ["CPU"]),
   ];
   const heads = align(
     [
@@ -92,10 +182,11 @@ export function statusText(
         `${jail.jailer_pid ?? "-"}`,
         isJail(jail) ? since(jail.started, now) : "-",
         isJail(jail) ? memory(jail.memory_bytes) : "-",
+        ...(busy === undefined ? [] : [percent(busy.get(jail.uid))]),
         `${jail.programs.length}`,
       ]),
     ],
-    ["OWNER", "UID", "PID", "MEMORY"].map((name) => head.indexOf(name)),
+    ["OWNER", "UID", "PID", "MEMORY", "CPU"].map((name) => head.indexOf(name)),
   );
   const programs = align(
     jails.flatMap((jail) =>
@@ -161,6 +252,10 @@ function since(at: number, now: number): string {
 export function clock(date: Date): string {
   return [date.getHours(), date.getMinutes(), date.getSeconds()]
     .map((number) => `${number}`.padStart(2, "0")).join(":");
+}
+
+function percent(value: number | undefined): string {
+  return value === undefined ? "-" : `${value < 9.95 ? value.toFixed(1) : Math.round(value)} %`;
 }
 
 function memory(bytes: number): string {

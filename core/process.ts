@@ -98,6 +98,20 @@ export function memoryOf(pid: number): number {
   return (resident - shared) * 4096;
 }
 
+/** How often the kernel counts in a second, as programs are told of it: USER_HZ. time(7). */
+const ticks = 100;
+
+/**
+ * How long a process has kept a processor busy, in milliseconds, with those of its children that have
+ * ended and were waited for. proc_pid_stat(5).
+ */
+export function cpuOf(pid: number): number {
+  const text = readText(`/proc/${pid}/stat`) ?? "";
+  // utime, stime, cutime, cstime: fields 14 to 17; the second one, a name, may hold anything.
+  const times = text.slice(text.lastIndexOf(")") + 2).split(" ").slice(11, 15).map(Number);
+  return times.reduce((sum, one) => sum + (one || 0), 0) * (1000 / ticks);
+}
+
 /** The pid of a process's parent; `undefined` when it is gone. */
 export function parentOf(pid: number): number | undefined {
   const text = readText(`/proc/${pid}/stat`);

@@ -208,6 +208,8 @@ export const jailReport = v.strictObject({
   /** Processes in the jail beside its jailer, and their memory (PSS) with the jailer's. */
   processes: count,
   memory_bytes: count,
+  /** How long they have kept a processor busy, those that have ended too. */
+  cpu_ms: count,
   home: homeState,
   lends: v.array(lent),
   /** Its profile says something else by now, which will hold when it starts next. */
@@ -863,6 +865,7 @@ const jailerToDispatcher = once(() =>
       programs: v.array(programReport),
       processes: count,
       memory_bytes: count,
+      cpu_ms: count,
     }),
     v.strictObject({ type: v.literal("output"), lines: v.array(outputLine) }),
   ])

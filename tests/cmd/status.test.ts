@@ -1,6 +1,6 @@
 /** The table of `appjail status`: for a terminal of any width, and for programs of any name. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { clock, statusText } from "../../cmd/status.ts";
+import { busyness, clock, statusText } from "../../cmd/status.ts";
 import type { AbsolutePath, AppUid, OwnerUid, ProfileName, ProgramName } from "../../core/names.ts";
 import type { JailReport, ProgramReport } from "../../core/protocol.ts";
 import { widthOf } from "../../core/table.ts";
@@ -34,6 +34,7 @@ function jail(change: Partial<JailReport> = {}): JailReport {
     programs: [],
     processes: 0,
     memory_bytes: 12.5 * 2 ** 20,
+    cpu_ms: 1500,
     home: { kind: null, unlocked: false, until: null, problem: null },
     lends: [],
     changed: false,
@@ -187,4 +188,21 @@ Deno.test("what a jail is lent stands below its programs, and cannot steer the t
   match(lines[3] ?? "", /^ {2}lent '~\/lent\/a b' +rw +'\/home\/a\/x\\x1b\[2J'$/);
   match(lines[4] ?? "", /^ {2}lent \/mnt\/c +ro +until \d\d:\d\d +\/home\/a\/c$/);
   match(lines[5] ?? "", /^work /);
+});
+
+Deno.test("how busy a jail is, is what it did since it was looked at before", () => {
+  const before = [jail({ cpu_ms: 1000 }), jail({ uid: 1101 as AppUid, cpu_ms: 50 })];
+  const now = [
+    jail({ cpu_ms: 2500 }),
+    // Another one by now, which has counted from the beginning.
+    jail({ uid: 1101 as AppUid, cpu_ms: 90, jailer_pid: 9 }),
+    jail({ uid: 1102 as AppUid }),
+  ];
+  deepEqual([...busyness(before, now, 1000)], [[1100, 150]]);
+  // What ended unseen takes its share along.
+  deepEqual([...busyness(now, before, 1000)], [[1100, 0]]);
+  const busy = new Map([[1100, 150]]);
+  const lines = statusText([jail(), jail({ uid: 1102 as AppUid })], { ...wide, busy }).split("\n");
+  equal(lines[0]?.includes("MEMORY    CPU  PROGRAMS"), true, lines[0]);
+  equal(/ 150 % /.test(lines[1] ?? ""), true, lines[1]);
 });

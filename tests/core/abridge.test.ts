@@ -68,7 +68,14 @@ for (
     const status = { by: "signal", signal: 127, core: false } as const;
     const exits = programs.slice(0, exitsMost).map(({ program }) => ({ program, status }));
     const present = { type: "present", programs, exits } as const;
-    const reported = { type: "reported", id: 1, programs, processes: 4096, memory_bytes: 2 ** 40 };
+    const reported = {
+      type: "reported",
+      id: 1,
+      programs,
+      processes: 4096,
+      memory_bytes: 2 ** 40,
+      cpu_ms: 1,
+    };
     for (const message of [present, reported]) encodeFrame(message);
     deepEqual(fromJailer.decode(present), present);
     const jail = {
@@ -81,6 +88,7 @@ for (
       programs,
       processes: 4096,
       memory_bytes: 2 ** 50,
+      cpu_ms: 2 ** 50,
       home: { kind: null, unlocked: false, until: null, problem: null },
       // As many paths as the helper lends together, see core/lending.ts.
       lends: Array.from({ length: 24 }, (_, at) => ({

@@ -132,6 +132,7 @@ class PlayedJail {
             programs: [...this.programs.values()],
             processes: this.programs.size,
             memory_bytes: 4096,
+            cpu_ms: 10,
           });
           break;
         case "terminate":

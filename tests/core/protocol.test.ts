@@ -104,6 +104,7 @@ const report = {
   started: 1,
   processes: 3,
   memory_bytes: 5,
+  cpu_ms: 7,
   home,
   changed: true,
   lends,
@@ -455,7 +456,7 @@ const jailerToDispatcher: Samples<JailerToDispatcher> = {
   refused: errorCodes.map((code) => ({ type: "refused", id: 1, code, message: "words" })),
   exited: ends.map((status) => ({ type: "exited", program, status })),
   idle: [{ type: "idle" }],
-  reported: [{ type: "reported", id: 1, programs, processes: 2, memory_bytes: 5 }],
+  reported: [{ type: "reported", id: 1, programs, processes: 2, memory_bytes: 5, cpu_ms: 7 }],
   output: [{ type: "output", lines }],
 };
 

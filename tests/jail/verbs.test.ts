@@ -87,7 +87,7 @@ jailTest("status shows a person their own jails and programs", async (t) => {
     assert(!text.includes("\x1b"));
     const [jail, ...others] = JSON.parse(text);
     assert.deepEqual(others, []);
-    const { jailer_pid, started, memory_bytes, programs, ...rest } = jail;
+    const { jailer_pid, started, memory_bytes, cpu_ms, programs, ...rest } = jail;
     assert.deepEqual(rest, {
       profile: "work",
       owner: uA,
@@ -100,6 +100,7 @@ jailTest("status shows a person their own jails and programs", async (t) => {
     assert.deepEqual(uidsOf(jailer_pid), [firstUid, firstUid, firstUid, firstUid]);
     assert(Math.abs(Date.now() - started) < 600_000);
     assert(memory_bytes > 4 * 2 ** 20);
+    assert(cpu_ms >= 0);
     assert.equal(programs.length, 1);
     assert.equal(programs[0].program, name);
     assert.deepEqual(programs[0].argv.slice(0, 2), ["sh", "-c"]);
