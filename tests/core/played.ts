@@ -276,6 +276,8 @@ export class Theatre implements AsyncDisposable {
       case "convert":
       case "settle":
       case "passwd":
+      case "measure":
+      case "remove":
       case "cancel":
         break;
       case "homes": {

@@ -57,7 +57,7 @@ async function whole(world: World, profiles: readonly string[]): Promise<void> {
   assert.deepEqual(appProcesses(), []);
   const homes = uids.map((entry: { uid: number }) => String(entry.uid)).sort();
   assert.deepEqual(names(world.data), [".lock", ...homes]);
-  assert.deepEqual(names(world.state), ["lock", "uids.json"]);
+  assert.deepEqual(names(world.state), ["lock", "profiles", "uids.json"]);
   assert.deepEqual(names(`${world.runtime}/ctl`), []);
   const mounts = Deno.readTextFileSync("/proc/self/mounts").split("\n").filter((line) =>
     line.includes(world.folder)
