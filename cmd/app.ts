@@ -26,6 +26,7 @@ import { complain, type World, writeOut } from "./client.ts";
 import type { CopyFlags } from "./copy.ts";
 import type { DaemonFlags } from "./daemon.ts";
 import type { DecryptWords, EncryptFlags, PasswdFlags } from "./encrypt.ts";
+import type { LendFlags, UnlendFlags } from "./lend.ts";
 import type { LogsFlags } from "./logs.ts";
 import type { ProfileFlags } from "./profile.ts";
 import type { ProfilesFlags } from "./profiles.ts";
@@ -45,6 +46,7 @@ interface RunWords {
   readonly tty?: boolean;
   readonly noTty?: boolean;
   readonly verbose?: boolean;
+  readonly noAutoLend?: boolean;
   readonly passphraseFd?: string;
   readonly socket?: string;
 }
@@ -144,6 +146,9 @@ The profile is by default called as COMMAND is, or says that it is for COMMAND; 
 exist is made. With a profile alone, its own command is run. Everything after COMMAND is the
 program's, options too. COMMAND is looked up in the jail's PATH.
 
+An argument that is the path of a file of yours is lent to the program, to read, for as long as it
+runs, and is its path in the jail there: appjail run evince report.pdf
+
 The exit status is the program's: 128 and the signal's number when a signal ended it, 127 when
 it is not found, 126 when it cannot be executed; 100 when you used appjail wrongly, and 111
 when appjail failed.`,
@@ -159,6 +164,7 @@ when appjail failed.`,
         tty: toggle("Give it a terminal, whatever your own streams are"),
         noTty: toggle("Give it no terminal: pipes where yours is one"),
         verbose: toggle("Say so when it starts in another folder than yours"),
+        noAutoLend: toggle("Lend it no file of yours that its arguments name"),
         passphraseFd,
         socket,
       },
@@ -418,6 +424,47 @@ Nothing changes until everything has arrived, and nothing is overwritten without
       },
     },
     loader: lazily(async () => (await import("./copy.ts")).get),
+  }),
+  lend: buildCommand<LendFlags, [profile: string, path: string], Context>({
+    docs: {
+      brief: "Let a running jail have a file or folder of yours",
+      fullDescription:
+        `Shows PATH in the running jail of PROFILE as ~/lent/NAME: a folder with all that is in it,
+a single file, or a socket. Your files are the program's own there, to read, and with --rw to change;
+what it makes there is yours. Nothing is copied, and nothing about your files changes.
+
+It ends with the jail, after the time of --for, or with appjail unlend.`,
+    },
+    parameters: {
+      flags: {
+        rw: toggle("Let it be changed"),
+        as: text("What it is called in the jail, by default as PATH ends", "NAME"),
+        for: text("How long, such as 10m, 8h, 1d", "TIME"),
+        socket,
+      },
+      positional: {
+        kind: "tuple",
+        parameters: [
+          profile("Whose jail", false),
+          { brief: "What to lend", parse: asGiven, placeholder: "PATH" },
+        ],
+      },
+    },
+    loader: lazily(async () => (await import("./lend.ts")).lend),
+  }),
+  unlend: buildCommand<UnlendFlags, [profile: string, name: string], Context>({
+    docs: { brief: "Take back what was lent" },
+    parameters: {
+      flags: { socket },
+      positional: {
+        kind: "tuple",
+        parameters: [
+          profile("Whose jail", false),
+          { brief: "What it is called there", parse: asGiven, placeholder: "NAME" },
+        ],
+      },
+    },
+    loader: lazily(async () => (await import("./lend.ts")).unlend),
   }),
   daemon: buildCommand<DaemonFlags, [], Context>({
     docs: { brief: "Start the daemon; root only" },

@@ -53,7 +53,18 @@ function valueOf({ long }: Option): Kind {
 }
 
 function argumentOf({ name }: VerbWords): Kind {
-  const ofOne = ["unlock", "encrypt", "decrypt", "passwd", "logs", "shell", "ps", "get"];
+  const ofOne = [
+    "unlock",
+    "encrypt",
+    "decrypt",
+    "passwd",
+    "logs",
+    "shell",
+    "ps",
+    "get",
+    "lend",
+    "unlend",
+  ];
   if (["status", "stop", "lock", ...ofOne].includes(name)) return "profile";
   if (name === "put") return "file";
   if (name === "profile") return "subverb";

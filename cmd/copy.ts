@@ -33,6 +33,7 @@ import {
 } from "./client.ts";
 import { parseProfile } from "./profiles.ts";
 import { ProgressBar } from "./progress.ts";
+import { noSession } from "../core/session.ts";
 
 export interface CopyFlags {
   readonly socket?: string | undefined;
@@ -279,6 +280,8 @@ async function copy(
       cwd_required: true,
       env: {},
       inherited: {},
+      session: noSession,
+      lend: [],
       terminal: null,
       stdio: "passed",
     },

@@ -13,11 +13,14 @@ import {
   absolutePath,
   commandLine,
   environment,
+  lendName,
   type OwnerUid,
   ownerUid,
   parse,
+  type ProfileName,
   profileName,
 } from "../core/names.ts";
+import type { Lent } from "../core/protocol.ts";
 import * as v from "valibot";
 import { version } from "../core/version.ts";
 
@@ -30,6 +33,13 @@ const stopTimeout = 10_000;
 
 /** The options of Run. */
 const runOptions = { cwd: v.optional(absolutePath), env: v.optional(environment) } as const;
+
+/** The options of Lend. */
+const lendOptions = {
+  name: v.optional(lendName),
+  write: v.optional(v.boolean()),
+  seconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(366 * 86_400))),
+} as const;
 
 const methods = [
   {
@@ -44,6 +54,20 @@ const methods = [
   {
     name: "Stop",
     in: [{ name: "profile", type: "s" }, { name: "force", type: "b" }],
+    out: [],
+  },
+  {
+    name: "Lend",
+    in: [
+      { name: "profile", type: "s" },
+      { name: "path", type: "s" },
+      { name: "options", type: "a{sv}" },
+    ],
+    out: [{ name: "name", type: "s" }],
+  },
+  {
+    name: "Unlend",
+    in: [{ name: "profile", type: "s" }, { name: "name", type: "s" }],
     out: [],
   },
   { name: "List", in: [], out: [{ name: "jails", type: "aa{sv}" }] },
@@ -111,6 +135,17 @@ async function handle(
       if (problem !== null) throw new AppjailError("no-answer", problem);
       return [];
     }
+    case "Lend": {
+      const { profile, wanted } = lending(args);
+      await jails.known(owner, profile).lend(wanted);
+      log.info(`uid ${owner} lends ${JSON.stringify(wanted.path)} to ${profile} over D-Bus`);
+      return [wanted.name];
+    }
+    case "Unlend": {
+      const jail = jails.known(owner, read(profileName, args[0], "profile"));
+      await jail.unlend(read(lendName, args[1], "name"));
+      return [];
+    }
     case "List": {
       const reports = await jails.status(owner, null, false);
       return [
@@ -148,16 +183,7 @@ async function run(
   // Without words it is the profile's own command.
   const given = args[1];
   const argv = Array.isArray(given) && given.length === 0 ? null : read(commandLine, given, "argv");
-  const options: Readonly<Record<string, unknown>> = { ...Object(args[2]) };
-  for (const name of Object.keys(options)) {
-    if (Object.hasOwn(runOptions, name)) continue;
-    throw new AppjailError(
-      "invalid-argument",
-      `There is no option ${JSON.stringify(name.slice(0, 80))}: the options are ${
-        Object.keys(runOptions).join(" and ")
-      }`,
-    );
-  }
+  const options = knownOptions(args[2], Object.keys(runOptions));
   const cwd = read(runOptions.cwd, options["cwd"], "option cwd");
   const env = read(runOptions.env, options["env"], "option env");
   const started = await jails.run(owner, profile, {
@@ -174,6 +200,41 @@ async function run(
     `uid ${owner} runs ${started.program} as ${uid} over D-Bus: ${argv?.[0] ?? "its command"}`,
   );
   return [uid, started.program];
+}
+
+/** What is to be lent, from the arguments of Lend. */
+function lending(args: readonly unknown[]): {
+  readonly profile: ProfileName;
+  readonly wanted: Omit<Lent, "at">;
+} {
+  const profile = read(profileName, args[0], "profile");
+  const path = read(absolutePath, args[1], "path");
+  const options = knownOptions(args[2], Object.keys(lendOptions));
+  const last = path.split("/").filter((part) => part !== "").at(-1);
+  const name = read(lendOptions.name, options["name"], "option name") ??
+    read(lendName, last ?? "", "end of the path");
+  const seconds = read(lendOptions.seconds, options["seconds"], "option seconds");
+  const write = read(lendOptions.write, options["write"], "option write") ?? false;
+  const until = seconds === undefined ? null : Date.now() + seconds * 1000;
+  return { profile, wanted: { name, path, write, until } };
+}
+
+/** The options of a call, of which there must be no others than these. */
+function knownOptions(
+  given: unknown,
+  known: readonly string[],
+): Readonly<Record<string, unknown>> {
+  const options: Readonly<Record<string, unknown>> = { ...Object(given) };
+  for (const name of Object.keys(options)) {
+    if (known.includes(name)) continue;
+    throw new AppjailError(
+      "invalid-argument",
+      `There is no option ${JSON.stringify(name.slice(0, 80))}: the options are ${
+        known.join(" and ")
+      }`,
+    );
+  }
+  return options;
 }
 
 /** An argument as what it has to be. */

@@ -41,7 +41,6 @@ import {
   protocolVersion,
 } from "../core/protocol.ts";
 import { begin } from "../core/role.ts";
-import { specOf } from "../core/spec.ts";
 import { version } from "../core/version.ts";
 import {
   changePassphrase,
@@ -104,7 +103,7 @@ export async function dispatcher(text: string): Promise<number> {
     connect: ({ uid }) =>
       new Channel(connect(`${options.runtime_dir}/ctl/${uid}.sock`), fromJailer),
     profiles: store,
-    spec: (settings) => specOf(settings, options.network),
+    network: options.network,
     linger: options.linger,
     version,
     log,
@@ -120,7 +119,11 @@ export async function dispatcher(text: string): Promise<number> {
   }
   const found = welcome.jails.length;
   log.info(`ready${found > 0 ? `, ${found} jail${found === 1 ? "" : "s"} found` : ""}`);
-  await link.follow((end) => jails.ended(end), (end) => jails.locking(end));
+  await link.follow(
+    (end) => jails.ended(end),
+    (end) => jails.locking(end),
+    (all) => jails.lends(all),
+  );
   log.info("the helper is gone; leaving");
   return 0;
 }
@@ -313,6 +316,18 @@ class Door {
         this.#log.info(`uid ${uid} has changed the passphrase of ${message.profile}`);
         break;
       }
+      case "lend": {
+        const { profile, name, path, write, keep } = message;
+        const until = keep === null ? null : Date.now() + keep;
+        await this.#jails.known(uid, profile).lend({ name, path, write, until });
+        this.#log.info(`uid ${uid} lends ${JSON.stringify(path)} to ${profile}`);
+        channel.send({ type: "done" });
+        break;
+      }
+      case "unlend":
+        await this.#jails.known(uid, message.profile).unlend(message.name);
+        channel.send({ type: "done" });
+        break;
       case "logs":
         await this.#logs(channel, uid, message);
         break;
@@ -382,6 +397,9 @@ class Door {
     if (terminal !== null && stdio === "log" && terminal.streams.length < 3) {
       throw new AppjailError("protocol", "a terminal of the log's is all of the standard streams");
     }
+    if (message.lend.some(({ word }) => argv === null || word >= argv.length)) {
+      throw new AppjailError("protocol", "a file is no word of the command");
+    }
     const started = await this.#jails.run(
       uid,
       message.profile,
@@ -391,6 +409,8 @@ class Door {
         cwd_required,
         terminal,
         stdio,
+        lend: message.lend,
+        session: message.session,
         env: message.env,
         // The client has chosen by the same list; it is not believed.
         inherited: Object.fromEntries(

@@ -13,7 +13,7 @@ import { Channel, type Incoming } from "../ipc/channel.ts";
 import { type Fd, open, pipe, readSome, writeAll } from "../ipc/fd.ts";
 import { poller } from "../ipc/poller.ts";
 import { listen, pair } from "../ipc/socket.ts";
-import { nameOf } from "../core/accounts.ts";
+import { accountOf, nameOf } from "../core/accounts.ts";
 import { pause, within } from "../core/deadline.ts";
 import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
 import { openRootFolder, prepareHome } from "../core/home.ts";
@@ -48,10 +48,11 @@ import {
   spawn,
   tryLock,
 } from "../core/kernel.ts";
+import { Lending } from "../core/lending.ts";
 import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
 import { type Log, logOf, printable } from "../core/log.ts";
 import { type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
-import { groupFor, passwdFor, planJail, programInJail } from "../core/plan.ts";
+import { groupFor, type LentAt, passwdFor, planJail, programInJail } from "../core/plan.ts";
 import { allPids, identify, openProcess, pidsOf, realUid } from "../core/process.ts";
 import { discardScripts, programFolder, stageProgram, unstageProgram } from "../core/program.ts";
 import {
@@ -71,6 +72,7 @@ import { Registry } from "../core/registry.ts";
 import { begin } from "../core/role.ts";
 import { filterFor } from "../core/seccomp.ts";
 import { form, version } from "../core/version.ts";
+import { Buses } from "./helper-buses.ts";
 import { Conversions, type Order } from "./helper-conversions.ts";
 import { Vaults } from "./helper-vaults.ts";
 
@@ -181,6 +183,8 @@ class Helper implements AsyncDisposable {
   readonly #live = new Map<AppUid, Jail>();
   readonly #vaults: Vaults;
   readonly #conversions: Conversions;
+  readonly #buses: Buses;
+  readonly #lending: Lending;
   /** Why a jail is ended that nobody asked to end. */
   readonly #why = new Map<AppUid, string>();
   /** Settles when the start has come to its end, well or not. */
@@ -231,6 +235,7 @@ class Helper implements AsyncDisposable {
         this.#end(uid, null).catch((error) => this.#log.info(wordsOf(error)));
       },
     });
+    this.#buses = new Buses(runtime_dir, log);
     this.#conversions = new Conversions({
       runtimePath: runtime_dir,
       dataPath: data_root,
@@ -239,6 +244,12 @@ class Helper implements AsyncDisposable {
       vaults: this.#vaults,
       log,
       runs: (uid) => this.#live.has(uid) || this.#starting.has(uid),
+    });
+    this.#lending = new Lending({
+      runtimePath: runtime_dir,
+      jails: this.#jails,
+      own: [this.#runtime, this.#state, this.#dataRoot],
+      log,
     });
     const compiled = form === "compiled";
     stageProgram(this.#runtime, runtime_dir, compiled ? undefined : scripts);
@@ -280,6 +291,7 @@ class Helper implements AsyncDisposable {
     this.#listener.close();
     removeFile(this.#runtime, "appjail.sock");
     await this.#conversions.close(this.#runtime);
+    this.#buses.close(this.#runtime);
     // A watchdog needs the program's files no more than a jail: but what is left there is found again.
     const jailsStay = this.#live.size > 0 || this.#starting.size > 0 || this.#vaults.size > 0;
     unstageProgram(this.#runtime, this.#options.runtime_dir, () => jailsStay);
@@ -369,6 +381,7 @@ class Helper implements AsyncDisposable {
         allocations: [...this.#registry.entries],
         jails: [...this.#live.values()].map(({ record }) => this.#liveOf(record)),
       });
+      for (const uid of this.#live.keys()) this.#tellLends(channel, uid);
       const first = await within(
         channel.receive(),
         startDeadline,
@@ -495,6 +508,19 @@ class Helper implements AsyncDisposable {
         });
       case "cancel":
         return this.#conversions.cancel(message.uid, message.id);
+      case "lend":
+        return this.#answer(channel, message.id, async () => {
+          const { type: _, id, uid, ...wanted } = message;
+          this.#running(uid);
+          await this.#lending.lend(uid, wanted);
+          channel.send({ type: "lent", id });
+        });
+      case "unlend":
+        return this.#answer(channel, message.id, () => {
+          this.#running(message.uid);
+          this.#lending.unlend(message.uid, message.name);
+          channel.send({ type: "unlent", id: message.id });
+        });
       case "start":
         return this.#answer(
           channel,
@@ -556,6 +582,18 @@ class Helper implements AsyncDisposable {
     return entry;
   }
 
+  /** Makes sure that a jail of a uid that was given runs. */
+  #running(uid: AppUid): void {
+    const { profile } = this.#allocated(uid);
+    if (this.#live.has(uid)) return;
+    throw new AppjailError("lend-refused", `Cannot lend anything to "${profile}": it does not run`);
+  }
+
+  #tellLends(channel: Channel<DispatcherToHelper, HelperToDispatcher>, uid: AppUid): void {
+    const lends = this.#lending.of(uid);
+    if (lends.length > 0) channel.send({ type: "lends", uid, lends: [...lends] });
+  }
+
   #liveOf(record: JailRecord): LiveJail {
     return {
       uid: record.uid,
@@ -599,10 +637,11 @@ class Helper implements AsyncDisposable {
   async #launch(
     channel: Channel<DispatcherToHelper, HelperToDispatcher>,
     id: number,
-    { uid, owner, profile }: Allocation,
+    allocation: Allocation,
     spec: JailSpec,
     failed: (why: string) => AppjailError,
   ): Promise<void> {
+    const { uid, owner, profile } = allocation;
     const [passwd, group] = [hostText("/etc/passwd"), hostText("/etc/group")];
     // The registry asked when it gave the uid; useradd(8) knows nothing of the registry.
     const since = nameOf(passwd, uid) ?? nameOf(group, uid);
@@ -622,11 +661,18 @@ class Helper implements AsyncDisposable {
       });
       using lock = lockJail(folder);
       if (lock === undefined) throw failed("an earlier one has not ended yet");
+      const lent = await this.#lendFirst(allocation, spec, failed);
       this.#vaults.guard(uid, folder);
       const socket = `${uid}.sock`;
       removeFile(this.#control, socket);
       using listener = listen(`${this.#options.runtime_dir}/ctl/${socket}`);
       changeOwnerAt(this.#control, socket, this.#options.dispatcher_uid, 0);
+      const proxy = await this.#buses.start(
+        { uid, owner, profile },
+        spec.buses,
+        dropTo(owner, accountOf(passwd, owner)?.gid ?? owner),
+      );
+      using _hold = proxy?.hold;
       const info = pipe({ nonblocking: true });
       using infoRead = info.read;
       const words = pipe();
@@ -645,7 +691,13 @@ class Helper implements AsyncDisposable {
         }
         using errorsWrite = errors.write;
         using nothing = open("/dev/null", 0);
-        const jailer: JailerOptions = { profile, uid: shown };
+        const jailer: JailerOptions = {
+          profile,
+          uid: shown,
+          session_bus: spec.buses.session,
+        };
+        // After the filter's, or in its place.
+        const holdFd = filterRead === undefined ? 7 : 8;
         writeAll(
           wordsWrite.number,
           new TextEncoder().encode(
@@ -653,12 +705,14 @@ class Helper implements AsyncDisposable {
               profile,
               uid: shown,
               spec,
+              lent,
               host: hostLayout(),
               program: programFolder(runtime),
               home,
               files: `${runtime}/jails/${uid}`,
               infoFd: 6,
               seccompFd: filterRead === undefined ? undefined : 7,
+              proxy: proxy && { ...proxy, holdFd },
             }).map((word) => word + "\0").join(""),
           ),
         );
@@ -676,6 +730,7 @@ class Helper implements AsyncDisposable {
             wordsRead.number,
             infoWrite.number,
             ...filterRead === undefined ? [] : [filterRead.number],
+            ...proxy === undefined ? [] : [proxy.hold.number],
           ],
           cwd: "/",
           session: true,
@@ -714,10 +769,23 @@ class Helper implements AsyncDisposable {
         throw error;
       }
       this.#watch(record, pidfd, said.first);
+      this.#tellLends(channel, uid);
       channel.send({ type: "started", id, live: this.#liveOf(record) });
     } catch (error) {
       await this.#sweep(uid).catch((more) => this.#log.info(wordsOf(more)));
       throw error;
+    }
+  }
+
+  async #lendFirst(
+    allocation: Allocation,
+    spec: JailSpec,
+    failed: (why: string) => AppjailError,
+  ): Promise<readonly LentAt[]> {
+    try {
+      return await this.#lending.begin(allocation, spec);
+    } catch (error) {
+      throw failed(wordsOf(error));
     }
   }
 
@@ -821,7 +889,9 @@ class Helper implements AsyncDisposable {
       await pause(Math.min(50, 2 ** turn));
     }
     removeFile(this.#control, `${uid}.sock`);
+    this.#lending.clear(uid);
     removeJailFolder(this.#jails, uid);
+    this.#buses.clear(uid);
   }
 
   /** Kills every process of a uid in one stroke, as that uid. kill(2): pid -1. */
@@ -863,6 +933,7 @@ class Helper implements AsyncDisposable {
           record.profile === entry.profile;
         const pidfd = whole ? verified(record) : undefined;
         if (whole && pidfd !== undefined) {
+          this.#lending.adopt(entry);
           this.#watch(record, pidfd);
           this.#log.info(
             `jail ${entry.profile} of uid ${entry.owner} still runs, pid ${record.pid}`,

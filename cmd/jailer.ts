@@ -130,7 +130,7 @@ class Jailer {
 
   run(): Promise<number> {
     // The bus's address is there before the first program can be.
-    void this.#offerBus();
+    if (this.#options.session_bus === "private") void this.#offerBus();
     Deno.addSignalListener("SIGCHLD", () => this.#reap());
     // The machine goes down: programs have the time that it gives them, and the jail ends with them.
     Deno.addSignalListener("SIGTERM", () => {
@@ -295,7 +295,8 @@ class Jailer {
     if (this.#programs.size >= programsMost) {
       throw new AppjailError("limit", `${programsMost} programs run ${where}: no more are started`);
     }
-    const env = { ...baseEnvironment(this.#options.profile, this.#options.uid), ...message.env };
+    const { profile, uid, session_bus } = this.#options;
+    const env = { ...baseEnvironment(profile, uid, session_bus !== "none"), ...message.env };
     const cwd = this.#folder(message, where);
     const path = findCommand(command, env["PATH"] ?? "", cwd, where);
     const program: ProgramName = this.#name();

@@ -6,7 +6,16 @@
  *
  * @module
  */
-import { duplicate, type Fd, isInherited, isOpen, isTerminal, open, readAll } from "../ipc/fd.ts";
+import {
+  duplicate,
+  type Fd,
+  isInherited,
+  isOpen,
+  isReadable,
+  isTerminal,
+  open,
+  readAll,
+} from "../ipc/fd.ts";
 import { FrameError } from "../ipc/frame.ts";
 import { after, pause, within } from "../core/deadline.ts";
 import { inheritedOf } from "../core/environment.ts";
@@ -23,6 +32,7 @@ import {
   signalNumbers,
 } from "../core/names.ts";
 import type { ClientToDispatcher, OutputLine } from "../core/protocol.ts";
+import { sessionOf } from "../core/session.ts";
 import { endBySignal, listen, listenBlocked, stopAsJob } from "../core/signals.ts";
 import {
   type Answer,
@@ -46,6 +56,8 @@ export interface RunRequest {
   readonly env: Readonly<Record<string, string>>;
   readonly tty: Wish;
   readonly verbose: boolean;
+  /** Lend the files that words of the command name. */
+  readonly autoLend: boolean;
   /** Where to read the passphrase of its home from; undefined: the person is asked. */
   readonly passphraseFd?: number | undefined;
   /** Empty: the profile's own command. */
@@ -70,6 +82,15 @@ const ending: ReadonlySet<SignalName> = new Set(["SIGINT", "SIGTERM", "SIGHUP", 
 /** How long a client that is to end waits for a program that may run already, in milliseconds. */
 const startPatience = 1_000;
 
+/** How many words of a command are taken for files. */
+const filesMost = 32;
+
+/** A word of a command, and what it may name. */
+export interface Named {
+  readonly word: number;
+  readonly path: string;
+}
+
 /** How long a client looks for the dispatcher that takes the place of one that was lost. */
 const returnDeadline = 10_000;
 
@@ -83,6 +104,7 @@ const options = [
   ["--tty", "-t", false],
   ["--no-tty", "-T", false],
   ["--verbose", "-v", false],
+  ["--no-auto-lend", "", false],
   ["--passphrase-fd", "", true],
   ["--socket", "", true],
   ["--help", "-h", false],
@@ -104,6 +126,7 @@ export function parseRun(words: readonly string[], own: World["env"]): RunReques
   let help = false;
   let tty: Wish = "as-is";
   let verbose = false;
+  let autoLend = true;
   let passphraseFd: number | undefined;
   const env: Record<string, string> = {};
   let at = 0;
@@ -154,6 +177,9 @@ export function parseRun(words: readonly string[], own: World["env"]): RunReques
       case "--verbose":
         verbose = true;
         break;
+      case "--no-auto-lend":
+        autoLend = false;
+        break;
       case "--passphrase-fd":
         passphraseFd = parseDescriptor(value ?? "");
         break;
@@ -171,7 +197,7 @@ export function parseRun(words: readonly string[], own: World["env"]): RunReques
   if (argv.length === 0 && profile === null && !help) {
     throw usage("Cannot run: a command is needed");
   }
-  return { socket, profile, detach, cwd, env, tty, verbose, passphraseFd, argv, help };
+  return { socket, profile, detach, cwd, env, tty, verbose, autoLend, passphraseFd, argv, help };
 }
 
 /** The number of a descriptor that whoever started this program has opened for it. */
@@ -219,6 +245,24 @@ export async function run(words: readonly string[], world: World): Promise<numbe
   }
 }
 
+/** What can be seen in a jail, or is the jail's own, by how its path begins: not asked for. */
+const seenInJail = /^\/(?:usr|opt|etc|bin|sbin|lib[^/]*|proc|sys|dev)(?:\/|$)/;
+
+/**
+ * The words of a command that may name a file of the person's: what there is beneath them is only
+ * looked at where there is something. With a folder of its own, the program's words are meant from there.
+ */
+function filesIn({ argv, cwd }: RunRequest): readonly Named[] {
+  const found: Named[] = [];
+  for (let word = 1; word < argv.length && found.length < filesMost; word++) {
+    const path = argv[word] ?? "";
+    if (path === "" || path.startsWith("-") || path.length > 4095 || path.includes("\0")) continue;
+    if (cwd !== null && !path.startsWith("/")) continue;
+    if (!seenInJail.test(path) && isReadable(path)) found.push({ word, path });
+  }
+  return found;
+}
+
 /** Starts a program, and stays with it unless it is to run by itself. */
 export async function start(request: RunRequest, world: World): Promise<number> {
   const path = socketPath(request.socket, world.env);
@@ -232,6 +276,7 @@ export async function start(request: RunRequest, world: World): Promise<number> 
     request.detach ? () => open("/dev/null", 2) : standardStream,
     request.detach,
   );
+  const files = request.autoLend ? filesIn(request) : [];
   const message: ClientToDispatcher = {
     type: "run",
     profile: request.profile,
@@ -241,6 +286,8 @@ export async function start(request: RunRequest, world: World): Promise<number> 
     cwd_required: request.cwd !== null,
     env: checked(environment, request.env, "--env"),
     inherited: inheritedOf(world.env),
+    session: sessionOf(world.env),
+    lend: files.length === 0 ? [] : [...(await import("./auto-lend.ts")).lendable(files)],
     terminal: front?.spec ?? null,
     stdio,
   };

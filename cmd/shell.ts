@@ -58,6 +58,7 @@ export async function shell(
       },
       tty: "as-is",
       verbose: false,
+      autoLend: false,
       argv: [shellOf(world.env["SHELL"]), "-l"],
       help: false,
     }, world);

@@ -58,7 +58,7 @@ function json(jails: readonly JailReport[]): string {
   );
 }
 
-/** The table: a line for each jail, below it one for each of its programs. */
+/** The table: a line for each jail, below it one for each of its programs, and of what it is lent. */
 export function statusText(
   jails: readonly JailReport[],
   { owners, width, now }: {
@@ -109,11 +109,24 @@ export function statusText(
     ),
     [2],
   );
+  const lends = align(
+    jails.flatMap((jail) =>
+      jail.lends.map(({ name, path, write, until, at }) => [
+        `  lent ${printable(quoted(at ?? `~/lent/${name}`))}`,
+        write ? "rw" : "ro",
+        until === null ? "" : `until ${since(until, now)}`,
+        printable(quoted(path)),
+      ])
+    ),
+    [],
+  );
   const lines = [heads[0] ?? ""];
-  let next = 0;
+  let [next, nextLent] = [0, 0];
   jails.forEach((jail, at) => {
     lines.push(heads[at + 1] ?? "", ...programs.slice(next, next + jail.programs.length));
+    lines.push(...lends.slice(nextLent, nextLent + jail.lends.length));
     next += jail.programs.length;
+    nextLent += jail.lends.length;
   });
   if (jails.some((jail) => jail.changed)) {
     lines.push("* its profile was changed: that holds when it is started next");

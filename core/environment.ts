@@ -45,7 +45,11 @@ export function homeOf(profile: ProfileName): AbsolutePath {
 }
 
 /** What every program in a jail starts with; what is asked for by name comes over it. */
-export function baseEnvironment(profile: ProfileName, uid: number): Environment {
+export function baseEnvironment(
+  profile: ProfileName,
+  uid: number,
+  sessionBus = true,
+): Environment {
   return {
     HOME: homeOf(profile),
     USER: profile,
@@ -53,7 +57,7 @@ export function baseEnvironment(profile: ProfileName, uid: number): Environment 
     SHELL: "/bin/sh",
     PATH: searchPath,
     XDG_RUNTIME_DIR: `/run/user/${uid}`,
-    DBUS_SESSION_BUS_ADDRESS: `unix:path=/run/user/${uid}/bus`,
+    ...sessionBus ? { DBUS_SESSION_BUS_ADDRESS: `unix:path=/run/user/${uid}/bus` } : {},
     LANG: "C.UTF-8",
     APPJAIL_PROFILE: profile,
   };

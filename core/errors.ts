@@ -30,6 +30,8 @@ const table = {
   "cancelled": { exit: exitFailure, bus: "Failed" },
   /** A volume that cannot be unlocked, or does not lock. */
   "vault-failed": { exit: exitFailure, bus: "VaultFailed" },
+  /** Something that cannot be lent, or taken back. */
+  "lend-refused": { exit: exitFailure, bus: "LendRefused" },
   "start-failed": { exit: exitFailure, bus: "StartFailed" },
   "no-answer": { exit: exitFailure, bus: "NoAnswer" },
   "copy-failed": { exit: exitFailure, bus: "Failed" },

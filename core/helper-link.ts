@@ -7,13 +7,14 @@ import type { Channel } from "../ipc/channel.ts";
 import type { Fd } from "../ipc/fd.ts";
 import { after, within } from "./deadline.ts";
 import { AppjailError } from "./errors.ts";
-import type { AppUid, OwnerUid, ProfileName } from "./names.ts";
+import type { AppUid, LendName, OwnerUid, ProfileName } from "./names.ts";
 import {
   type Allocation,
   type DispatcherToHelper,
   type HelperToDispatcher,
   type HomeState,
   type JailSpec,
+  type Lent,
   type LiveJail,
   protocolVersion,
   type Unfinished,
@@ -29,6 +30,9 @@ export type Ended = Extract<HelperToDispatcher, { readonly type: "ended" }>;
 
 /** What the helper tells of a jail of which nothing runs any more, before its home is locked. */
 export type Locking = Extract<HelperToDispatcher, { readonly type: "locking" }>;
+
+/** What a jail has been lent, where somebody else has seen to it. */
+export type Lends = Extract<HelperToDispatcher, { readonly type: "lends" }>;
 
 type Answer = Exclude<
   HelperToDispatcher,
@@ -98,6 +102,7 @@ export class HelperLink {
   async follow(
     ended: (end: Ended) => void,
     locking: (end: Locking) => void,
+    lends: (lends: Lends) => void,
   ): Promise<void> {
     for (;;) {
       const incoming = await this.#channel.receive();
@@ -112,6 +117,9 @@ export class HelperLink {
           break;
         case "locking":
           locking(message);
+          break;
+        case "lends":
+          lends(message);
           break;
         case "progress": {
           const { type: _, id, ...progress } = message;
@@ -135,6 +143,8 @@ export class HelperLink {
         case "changed":
         case "measured":
         case "removed":
+        case "lent":
+        case "unlent":
         case "started":
           this.#take(message.id)?.resolve(message);
           break;
@@ -289,6 +299,18 @@ export class HelperLink {
     const answer = await this.#ask((id) => ({ type: "start", id, uid, spec }), starting);
     if (answer.type !== "started") throw mismatch(answer);
     return answer.live;
+  }
+
+  /** Lends something of its owner's to a jail that runs. */
+  async lend(uid: AppUid, wanted: Omit<Lent, "at">): Promise<void> {
+    const answer = await this.#ask((id) => ({ type: "lend", id, uid, ...wanted }));
+    if (answer.type !== "lent") throw mismatch(answer);
+  }
+
+  /** Takes it back. */
+  async unlend(uid: AppUid, name: LendName): Promise<void> {
+    const answer = await this.#ask((id) => ({ type: "unlend", id, uid, name }));
+    if (answer.type !== "unlent") throw mismatch(answer);
   }
 
   /**

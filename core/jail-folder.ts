@@ -3,6 +3,8 @@
  *
  *     lock        held by the jail itself, dropped by the kernel when the jail is gone
  *     state       who it is: JSON, for people and for the next daemon
+ *     lends       what it was lent: JSON, for the next daemon
+ *     lend/       a mount of its own, in which what is lent is mounted; see core/lending.ts
  *     passwd …    what the jail sees in place of the host's files
  *
  * Run by the helper. Only root can write here; the app's uid can pass and read, so that its own
@@ -13,7 +15,7 @@
  */
 import * as v from "valibot";
 import { type Fd, readAll, writeAll } from "../ipc/fd.ts";
-import { isErrno } from "../ipc/errno.ts";
+import { isErrno, SystemError } from "../ipc/errno.ts";
 import {
   changeMode,
   changeOwner,
@@ -30,6 +32,7 @@ import {
   tryLock,
 } from "./kernel.ts";
 import { type AppUid, appUid, ownerUid, profileName } from "./names.ts";
+import { type Lent, lent } from "./protocol.ts";
 
 const folderMode = 0o710;
 
@@ -103,13 +106,42 @@ export function isLocked(jails: Fd, uid: AppUid): boolean {
 
 /** Writes the `state` file, as a whole or not at all. */
 export function writeRecord(folder: Fd, record: JailRecord): void {
-  removeFile(folder, ".state.new");
-  {
-    using file = createFile(folder, ".state.new", 0o644);
-    changeMode(file, 0o644);
-    writeAll(file.number, new TextEncoder().encode(JSON.stringify(record) + "\n"));
+  writeWhole(folder, "state", record, 0o644);
+}
+
+/** What is in the `lends` file: all that the jail has been lent. */
+const lendsFile = v.strictObject({ version: v.literal(1), lends: v.array(lent) });
+
+/** Writes the `lends` file, as a whole or not at all. */
+export function writeLends(folder: Fd, lends: readonly Lent[]): void {
+  // Paths of the owner's are nothing that the app needs to know.
+  writeWhole(folder, "lends", { version: 1, lends }, 0o600);
+}
+
+/** What the `lends` file says; nothing, when it cannot be believed. */
+export function readLends(folder: Fd): readonly Lent[] {
+  try {
+    using file = openFile(folder, "lends");
+    const status = statusOf(file);
+    if (status.kind !== "file" || status.uid !== 0 || status.links !== 1) return [];
+    const text = new TextDecoder().decode(readAll(file.number, 4 * 1024 * 1024));
+    const result = v.safeParse(lendsFile, JSON.parse(text), { abortEarly: true });
+    return result.success ? result.output.lends : [];
+  } catch (error) {
+    if (error instanceof SystemError || error instanceof SyntaxError) return [];
+    throw error;
   }
-  rename(folder, ".state.new", "state");
+}
+
+function writeWhole(folder: Fd, name: string, value: unknown, mode: number): void {
+  const scratch = `.${name}.new`;
+  removeFile(folder, scratch);
+  {
+    using file = createFile(folder, scratch, mode);
+    changeMode(file, mode);
+    writeAll(file.number, new TextEncoder().encode(JSON.stringify(value) + "\n"));
+  }
+  rename(folder, scratch, name);
 }
 
 /** What the `state` file says, or why nothing it says is of use. */

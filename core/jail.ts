@@ -14,7 +14,15 @@ import { AppjailError, asAppjailError, wordsOf } from "./errors.ts";
 import type { Ended, HelperLink } from "./helper-link.ts";
 import { type Life, type LifeAction, type LifeEvent, next } from "./life.ts";
 import type { Log } from "./log.ts";
-import type { Environment, OwnerUid, ProfileName, ProgramName, SignalName } from "./names.ts";
+import type {
+  AbsolutePath,
+  Environment,
+  LendName,
+  OwnerUid,
+  ProfileName,
+  ProgramName,
+  SignalName,
+} from "./names.ts";
 import type { Settings } from "./profile.ts";
 import {
   type Allocation,
@@ -24,6 +32,7 @@ import {
   type JailerToDispatcher,
   type JailReport,
   type JailSpec,
+  type Lent,
   type LiveJail,
   type OutputLine,
   type ProgramReport,
@@ -40,6 +49,9 @@ import { OutputRing } from "./ring.ts";
 const upDeadline = 20_000;
 const execDeadline = 20_000;
 const reportDeadline = 2_000;
+import { desktopEnvironment, noSession, type Session } from "./session.ts";
+import { shownUid, specOf } from "./spec.ts";
+
 /** How long after a jailer has hung up the conversation is opened again, if the jail still lives. */
 const returnDelay = 1_000;
 /** How long a jailer that was told to leave may take. */
@@ -56,6 +68,10 @@ const tries = 3;
 /** How many ends of programs are remembered for a client that comes back. */
 const exitsMost = 1024;
 const ringSize = 256 * 1024;
+/** How long a file stays that a program was lent which has ended, while others run. */
+const handedOver = 60_000;
+/** The longest wait at a time, in milliseconds: the clock may be set meanwhile. */
+const longestWait = 60_000;
 
 export type JailerChannel = Channel<JailerToDispatcher, DispatcherToJailer>;
 
@@ -64,8 +80,8 @@ export interface JailWorld {
   readonly helper: HelperLink;
   readonly connect: (allocation: Allocation) => JailerChannel;
   readonly profiles: Profiles;
-  /** What the helper is told to make of a profile's settings. */
-  readonly spec: (settings: Settings) => JailSpec;
+  /** What the daemon lets jails have; see core/spec.ts. */
+  readonly network: JailSpec["network"];
   /** How long it stays when it is idle, in milliseconds. */
   readonly linger: number;
   readonly version: string;
@@ -100,6 +116,17 @@ export interface Program extends Omit<Exec, "type" | "id" | "before" | "argv"> {
   /** What the caller's own environment has of the allow-list: the profile's holds over it. */
   readonly inherited?: Environment;
   readonly descriptors: readonly Fd[];
+  /** What the caller's environment says of their desktop, where it is known. */
+  readonly session?: Session;
+  /** Files that it names, to be lent while it runs. */
+  readonly lend?: readonly LentWord[];
+}
+
+/** A word of a command that names a file of its owner's. */
+export interface LentWord {
+  readonly word: number;
+  readonly name: LendName;
+  readonly path: AbsolutePath;
 }
 
 /** A program that was started, and its end. */
@@ -158,6 +185,8 @@ export class Jail {
   readonly #reports = new Map<number, Awaited<Reported>>();
   /** Those with which this life of it was started; unknown for one of an earlier dispatcher. */
   #settings: Settings | undefined;
+  /** Of whoever has started it. */
+  #session: Session = noSession;
   #life: Life = "absent";
   #live: LiveJail | undefined;
   #since = 0;
@@ -165,6 +194,8 @@ export class Jail {
   #conversation: Promise<void> = Promise.resolve();
   #connected = Promise.withResolvers<JailerChannel>();
   #up = Promise.withResolvers<void>();
+  /** The helper has said that it runs: earlier it cannot be lent anything. */
+  #launched = Promise.withResolvers<void>();
   #gone = Promise.withResolvers<Pick<Stopped, "problem" | "note">>();
   #failure: AppjailError | undefined;
   #stopping: Promise<Stopped> | undefined;
@@ -178,6 +209,10 @@ export class Jail {
   /** Somebody is being asked for the passphrase; tells whether the home was unlocked. */
   #unlocking: Promise<boolean> | undefined;
   #id = 0;
+  /** What it has been lent, and what ends the wait until that is taken back. */
+  readonly #lends = new Map<LendName, { readonly lent: Lent; readonly cancel: () => void }>();
+  /** Names by which something is about to be lent. */
+  readonly #promised = new Set<LendName>();
   /** Requests between their arrival and their answer: while there are any, the jail stays. */
   #asking = 0;
   #seen = 0;
@@ -213,6 +248,13 @@ export class Jail {
     }
   }
 
+  /** The variables that tell programs of what the jail has of its owner's desktop. */
+  #desktop(settings: Settings | undefined): Readonly<Record<string, string>> {
+    if (settings === undefined) return {};
+    const lends = [...this.#lends.values()].map(({ lent }) => lent);
+    return desktopEnvironment(lends, shownUid(this.allocation, settings));
+  }
+
   /** Whether the profile says something else by now than when the jail was started. */
   get changed(): boolean {
     if (this.#life === "absent" || this.#settings === undefined) return false;
@@ -233,13 +275,21 @@ export class Jail {
    */
   async run(program: Program, ask?: Ask): Promise<Started> {
     this.#asking++;
+    const names: LendName[] = [];
+    // Whoever starts the jail has it on their desktop.
+    if (this.#life === "absent") this.#session = program.session ?? noSession;
     try {
       const channel = await this.#enterUnlocked(ask);
-      const { descriptors, inherited, ...asked } = program;
-      const env = { ...inherited, ...this.#inForce()?.env, ...asked.env };
+      const { descriptors, lend = [], inherited, session: _, ...asked } = program;
+      const settings = this.#inForce();
+      const env = { ...inherited, ...this.#desktop(settings), ...settings?.env, ...asked.env };
       const wanted = { ...asked, env };
       const { argv: [command = ""] } = wanted;
       const argv = [...wanted.argv];
+      for (const one of settings?.auto_lend === false ? [] : lend) {
+        const name = await this.#lendWord(one, names);
+        argv[one.word] = `${homeOf(this.allocation.profile)}/lent/${name}`;
+      }
       this.#quiet = false;
       const before = Date.now() + execDeadline;
       const { report, master } = await this.#request(
@@ -247,13 +297,18 @@ export class Jail {
         (id) => channel.send({ type: "exec", id, ...wanted, argv, before }, descriptors),
       );
       if (report === undefined) throw new AppjailError("protocol", "The jailer started nothing");
+      const exited = this.end(report.program);
+      if (names.length > 0) void exited.then(() => this.#takeBack(names));
       return {
         program: report.program,
         jail: this.#live?.jail ?? "",
         cwd: report.cwd,
         master,
-        exited: this.end(report.program),
+        exited,
       };
+    } catch (error) {
+      this.#takeBackNow(names);
+      throw error;
     } finally {
       this.#asking--;
       for (const fd of program.descriptors) fd.close();
@@ -377,6 +432,7 @@ export class Jail {
         processes: 0,
         memory_bytes: 0,
         home,
+        lends: [],
         changed: false,
       };
     }
@@ -392,6 +448,7 @@ export class Jail {
       processes: reported?.processes ?? this.#programs.size,
       memory_bytes: reported?.memory_bytes ?? 0,
       home,
+      lends: [...this.#lends.values()].map(({ lent }) => lent),
       changed: this.changed,
     };
   }
@@ -411,12 +468,125 @@ export class Jail {
     return () => this.#listeners.delete(callback);
   }
 
+  // --- What it is lent ---------------------------------------------------------------------------
+
+  /**
+   * Lends it something, now that it runs.
+   *
+   * @throws {AppjailError} when it does not run, or when that cannot be lent
+   */
+  async lend(wanted: Omit<Lent, "at">): Promise<void> {
+    this.#mustRun(`lend ${JSON.stringify(wanted.path)} to`);
+    this.#asking++;
+    try {
+      // An idle jail stays until this is answered.
+      await this.#enter();
+      await this.#launched.promise;
+      const life = this.#live;
+      await this.#world.helper.lend(this.allocation.uid, wanted);
+      if (this.#live === life) this.#keepLent({ ...wanted, at: null });
+    } finally {
+      this.#asking--;
+      this.#settle();
+    }
+  }
+
+  /** Takes something back. */
+  async unlend(name: LendName): Promise<void> {
+    this.#mustRun(`take ${JSON.stringify(name)} back from`);
+    await this.#world.helper.unlend(this.allocation.uid, name);
+    this.#dropLent(name);
+  }
+
+  /** The helper says what it has been lent before this dispatcher was there, or by its start. */
+  hasLends(lends: readonly Lent[]): void {
+    for (const lent of lends) this.#keepLent(lent);
+  }
+
+  /**
+   * Lends a file for a program, under a name that nothing has yet.
+   *
+   * @param names gets the name as soon as something may be lent by it
+   */
+  async #lendWord({ path, name }: LentWord, names: LendName[]): Promise<LendName> {
+    let free = name;
+    for (let more = 2; this.#lends.has(free) || this.#promised.has(free); more++) {
+      free = numbered(name, more);
+    }
+    this.#promised.add(free);
+    try {
+      await this.#launched.promise;
+      const life = this.#live;
+      const wanted = { name: free, path, write: false, until: null };
+      await this.#world.helper.lend(this.allocation.uid, wanted);
+      names.push(free);
+      if (this.#live === life) this.#keepLent({ ...wanted, at: null });
+      return free;
+    } catch (error) {
+      const { code, message } = asAppjailError(error);
+      throw new AppjailError(code, `${message}; to run it without: --no-auto-lend`);
+    } finally {
+      this.#promised.delete(free);
+    }
+  }
+
+  /**
+   * Takes back what a program was lent that has ended. One that has handed the file over to another,
+   * as browsers do, ends before that has opened it.
+   */
+  #takeBack(names: readonly LendName[]): void {
+    const life = this.#live;
+    if (this.#programs.size === 0) this.#takeBackNow(names);
+    else after(handedOver, () => this.#live === life && this.#takeBackNow(names));
+  }
+
+  #takeBackNow(names: readonly LendName[]): void {
+    for (const name of names) {
+      if (this.#lends.has(name)) {
+        void this.unlend(name).catch((error) => this.#world.log.debug(wordsOf(error)));
+      }
+    }
+  }
+
+  #mustRun(what: string): void {
+    if (this.#life !== "absent" && this.#life !== "leaving") return;
+    const { profile } = this.allocation;
+    throw new AppjailError(
+      "lend-refused",
+      `Cannot ${what} "${profile}": no program of it runs; start one first, such as: ` +
+        `appjail shell ${profile}`,
+    );
+  }
+
+  #keepLent(lent: Lent): void {
+    this.#lends.get(lent.name)?.cancel();
+    const { until } = lent;
+    let cancel = (): void => {};
+    const wait = (end: number): void => {
+      const left = end - Date.now();
+      // It may have been taken back meanwhile, or the jail have ended.
+      if (left <= 0) {
+        void this.unlend(lent.name).catch((error) =>
+          this.#world.log.info(`${this.#title}: ${wordsOf(error)}`)
+        );
+      } else cancel = after(Math.min(left, longestWait), () => wait(end));
+    };
+    this.#lends.set(lent.name, { lent, cancel: () => cancel() });
+    if (until !== null) wait(until);
+  }
+
+  #dropLent(name: LendName): void {
+    this.#lends.get(name)?.cancel();
+    this.#lends.delete(name);
+  }
+
   // --- Events of the helper ------------------------------------------------------------------
 
   /** A jail of an earlier daemon that still lives. */
   adopt(live: LiveJail): void {
     this.#settings = undefined;
     this.#live = live;
+    this.#launched.resolve();
     this.#feed("adopt");
   }
 
@@ -444,7 +614,11 @@ export class Jail {
     this.#connected.promise.catch(() => {});
     this.#up.reject(failure);
     this.#up.promise.catch(() => {});
+    this.#launched.reject(failure);
+    this.#launched.promise.catch(() => {});
+    this.#launched = Promise.withResolvers();
     this.#allKilled();
+    for (const name of [...this.#lends.keys()]) this.#dropLent(name);
     this.#channel?.close();
     this.#channel = undefined;
     this.#returning = false;
@@ -604,12 +778,18 @@ export class Jail {
 
   async #start(): Promise<void> {
     try {
-      const { helper, profiles, spec } = this.#world;
-      const { owner, profile, uid } = this.allocation;
+      const { helper, profiles, network } = this.#world;
+      const { allocation } = this;
+      const { owner, profile, uid } = allocation;
       // Of this moment: who changes the profile while the jail runs changes the next one.
       const settings = profiles.settings(owner, profile);
       this.#settings = settings;
-      this.#live = await helper.start(uid, spec(settings), () => this.#open());
+      this.#live = await helper.start(
+        uid,
+        specOf(settings, { allocation, session: this.#session, network }),
+        () => this.#open(),
+      );
+      this.#launched.resolve();
     } catch (error) {
       this.#failure = asAppjailError(error);
       this.#channel?.close();
@@ -851,6 +1031,13 @@ export class Jail {
     ).catch((error) => ({ problem: wordsOf(error), note: null }));
     return { killed, ...outcome };
   }
+}
+
+/** `report.pdf` as `report-2.pdf`: what it is opened with goes by how it ends. */
+function numbered(name: LendName, count: number): LendName {
+  const [, begin = name, end = ""] = /^(.+?)((?:\.[^.]{1,10}){0,2})$/.exec(name) ?? [];
+  // The mark may not make it too long.
+  return `${begin.slice(0, 60)}-${count}${end}` as LendName;
 }
 
 /** What a jail is made by: without what says only how its profile is found, and what it runs. */

@@ -15,7 +15,7 @@ import {
   type Started,
   type Stopped,
 } from "./jail.ts";
-import type { Ended, Locking, Welcome } from "./helper-link.ts";
+import type { Ended, Lends, Locking, Welcome } from "./helper-link.ts";
 import {
   type AppUid,
   type OwnerUid,
@@ -76,6 +76,11 @@ export class Jails {
   /** The helper says that nothing of a jail runs any more. */
   locking({ uid, why }: Locking): void {
     void this.#jails.get(uid)?.locking(why);
+  }
+
+  /** The helper says what a jail has been lent. */
+  lends({ uid, lends }: Lends): void {
+    this.#jails.get(uid)?.hasLends(lends);
   }
 
   /**

@@ -88,6 +88,30 @@ export const environment = v.pipe(
 );
 export type Environment = v.InferOutput<typeof environment>;
 
+/** Something of a person's, as a profile names it: a path, `~/…`, or `xdg-download/…`; core/user-dirs.ts. */
+export const lendSource = v.pipe(
+  v.string(),
+  v.maxBytes(4095, "it is longer than 4095 bytes"),
+  v.regex(
+    /^(?:~|xdg-[a-z-]{1,20})?(?:\/[^/\0]+)*$/,
+    'it is no path: "/…", "~/…", or a name such as "xdg-download"',
+  ),
+  v.minLength(1, "a path is needed"),
+  v.brand("LendSource"),
+);
+export type LendSource = v.InferOutput<typeof lendSource>;
+
+/** What something that is lent is called in a jail: one name in a folder, which can be shown. */
+export const lendName = v.pipe(
+  v.string(),
+  v.minLength(1, "a name is needed"),
+  v.maxBytes(200, "it is longer than 200 bytes"),
+  v.check((name) => name !== "." && name !== "..", "it is the name of a folder itself"),
+  v.regex(/^[^/\p{C}\p{Zl}\p{Zp}]+$/u, "there is a slash in it, or what cannot be shown"),
+  v.brand("LendName"),
+);
+export type LendName = v.InferOutput<typeof lendName>;
+
 /** The handle of a program in a jail: `firefox.1`, the profile and a count. */
 export const programName = v.pipe(
   v.string(),

@@ -7,8 +7,10 @@
  *
  * @module
  */
+import { systemBus } from "./bus-rules.ts";
+import { homeOf } from "./environment.ts";
 import { AppjailError } from "./errors.ts";
-import type { ProfileName } from "./names.ts";
+import type { AbsolutePath, LendName, ProfileName } from "./names.ts";
 import type { JailSpec } from "./protocol.ts";
 
 /** What the plan has to know of the host. */
@@ -85,12 +87,46 @@ export const sharedData: readonly string[] = [
 /** Where in the jail the program of the jailer lies. */
 export const programInJail = "/run/appjail";
 
+/** Something that is lent, and a second place for it. */
+export interface LentAt {
+  readonly name: LendName;
+  readonly at: AbsolutePath;
+}
+
+/** Where in a jail something that is lent may be: below these, not in their place. */
+const placesForLent: readonly string[] = ["/home", "/media", "/mnt", "/srv", "/tmp"];
+
+/**
+ * Why something cannot be lent at a place in a jail, in words that go on after the place.
+ * `undefined`: it can. What a jail is made of is never covered, and no name is looked up twice.
+ */
+export function placeProblem(
+  at: AbsolutePath,
+  profile: ProfileName,
+  uid: number,
+): string | undefined {
+  const parts = at.split("/").slice(1);
+  if (parts.some((part) => part === "" || part === "." || part === "..")) {
+    return "is not written in the shortest way";
+  }
+  const below = (folder: string): boolean => at.startsWith(`${folder}/`);
+  const home = homeOf(profile);
+  const taken = [home, `${home}/lent`, `/run/user/${uid}/bus`];
+  if (taken.includes(at) || below(`${home}/lent`) || below(`/run/user/${uid}/bus`)) {
+    return "is something of the jail's own";
+  }
+  if ([...placesForLent, `/run/user/${uid}`].some(below)) return undefined;
+  return `is in none of ${placesForLent.join(", ")} and /run/user/${uid}`;
+}
+
 /** What one jail is made of. */
 export interface JailPlan {
   readonly profile: ProfileName;
   /** As which programs see themselves: the app's own, or its owner's. */
   readonly uid: number;
   readonly spec: JailSpec;
+  /** What it is lent that is to be in other places than `~/lent`, too. */
+  readonly lent: readonly LentAt[];
   readonly host: HostLayout;
   /** The folder with the program, the home, and the jail's own files, on the host. */
   readonly program: string;
@@ -100,6 +136,13 @@ export interface JailPlan {
   readonly infoFd: number;
   /** The descriptor with the filter for system calls, where there is one. */
   readonly seccompFd: number | undefined;
+  /** The proxy of its owner's buses, where it has a part in them. */
+  readonly proxy: {
+    /** The descriptor by which the proxy sees the jail's end. */
+    readonly holdFd: number;
+    readonly session: string | undefined;
+    readonly system: string | undefined;
+  } | undefined;
 }
 
 /** Where a jail has what is not to be covered by anything else. */
@@ -122,6 +165,32 @@ export function planJail(plan: JailPlan): readonly string[] {
   // inside can stop it, nor kill it but by a signal that it wants. pid_namespaces(7).
   add("--as-pid-1", "--info-fd", String(plan.infoFd));
 
+  const inHome = (path: string): boolean => path.startsWith(`${home}/`);
+  const tmpfs = (chosen: (path: string) => boolean): void => {
+    for (const wanted of spec.tmpfs) {
+      const path = wanted.startsWith("~/") ? `${home}${wanted.slice(1)}` : wanted;
+      const covers = (one: string): boolean =>
+        `${path}/`.startsWith(`${one}/`) || one.startsWith(`${path}/`);
+      if ((!inHome(path) && own.some(covers)) || covers(`${home}/lent`)) {
+        throw new AppjailError("invalid-argument", `${wanted} is a place of the jail's own`);
+      }
+      if (chosen(path)) add("--perms", "0700", "--tmpfs", path);
+    }
+  };
+  const lent = (chosen: (at: string) => boolean): void => {
+    for (const { name, at } of plan.lent) {
+      if (chosen(at)) add("--bind", `${plan.files}/lend/${name}`, at);
+    }
+  };
+  // First, what the app has had a hand in: a link that it has laid in its home leads to nothing yet,
+  // and what comes later is on top.
+  add("--perms", "0755", "--dir", "/home");
+  if (spec.home === "persistent") add("--bind", plan.home, home);
+  else add("--perms", "0700", "--tmpfs", home);
+  // Root's, so nothing can be made in it; what is mounted in it later comes along.
+  add("--bind", `${plan.files}/lend`, `${home}/lent`);
+  tmpfs(inHome);
+  lent(inHome);
   add("--ro-bind", "/usr", "/usr");
   for (const [root, target] of Object.entries(host.roots)) {
     if (target === null) add("--ro-bind", root, root);
@@ -157,17 +226,13 @@ export function planJail(plan: JailPlan): readonly string[] {
   add("--perms", "0700", "--tmpfs", `/run/user/${uid}`);
   for (const file of host.linked) add("--ro-bind-try", file, file);
   add("--ro-bind", plan.program, programInJail);
-  add("--perms", "0755", "--dir", "/home");
-  if (spec.home === "persistent") add("--bind", plan.home, home);
-  else add("--perms", "0700", "--tmpfs", home);
-  for (const wanted of spec.tmpfs) {
-    const path = wanted.startsWith("~/") ? `${home}${wanted.slice(1)}` : wanted;
-    const covers = (one: string): boolean =>
-      `${path}/`.startsWith(`${one}/`) || one.startsWith(`${path}/`);
-    if (!path.startsWith(`${home}/`) && own.some(covers)) {
-      throw new AppjailError("invalid-argument", `${wanted} is a place of the jail's own`);
-    }
-    add("--perms", "0700", "--tmpfs", path);
+  tmpfs((path) => !inHome(path));
+  lent((at) => !inHome(at));
+  if (plan.proxy !== undefined) {
+    const { holdFd, session, system } = plan.proxy;
+    add("--sync-fd", String(holdFd));
+    if (session !== undefined) add("--bind", session, `/run/user/${uid}/bus`);
+    if (system !== undefined) add("--bind", system, systemBus);
   }
   // What is not one of the mounts above belongs to nobody in the jail.
   add("--remount-ro", "/");

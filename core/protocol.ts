@@ -7,18 +7,20 @@
 import * as v from "valibot";
 import { controlCharacters } from "../ipc/tty.ts";
 import { errorCodes } from "./errors.ts";
+import { jailBuses, plainBuses } from "./bus-rules.ts";
 import {
   absolutePath,
   appUid,
   argument,
   commandLine,
   environment,
+  lendName,
+  lendSource,
   ownerUid,
   profileName,
   programName,
   signalNames,
 } from "./names.ts";
-
 /** Raised whenever a message changes. Both ends of a channel must have the same. */
 export const protocolVersion = 5;
 
@@ -29,6 +31,8 @@ function once<T>(make: () => T): () => T {
 }
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
+/** null: it says nothing. */
+const hint = v.nullable(v.pipe(v.string(), v.maxLength(4096)));
 const requestId = v.pipe(count, v.maxValue(Number.MAX_SAFE_INTEGER));
 const milliseconds = count;
 const pid = v.pipe(count, v.minValue(1), v.maxValue(0x7fffffff));
@@ -167,6 +171,22 @@ const homeState = v.strictObject({
 });
 export type HomeState = v.InferOutput<typeof homeState>;
 
+/** Something of its owner's that a jail has for as long as it lives, or for a time. */
+export const lent = v.strictObject({
+  name: lendName,
+  /** On the host, as it was asked for. */
+  path: absolutePath,
+  write: v.boolean(),
+  /** It is taken back then, milliseconds since the epoch; null: with the jail's end. */
+  until: v.nullable(milliseconds),
+  /** Where in the jail it is, beside `~/lent`; null: there alone. */
+  at: v.nullable(absolutePath),
+});
+export type Lent = v.InferOutput<typeof lent>;
+
+/** The most that one jail is lent at a time. */
+export const lendsMost = 256;
+
 /** A jail, as `appjail status` shows it; or a home that is encrypted, without one. */
 export const jailReport = v.strictObject({
   profile: profileName,
@@ -181,6 +201,7 @@ export const jailReport = v.strictObject({
   processes: count,
   memory_bytes: count,
   home: homeState,
+  lends: v.array(lent),
   /** Its profile says something else by now, which will hold when it starts next. */
   changed: v.boolean(),
 });
@@ -211,6 +232,8 @@ function hello<const R extends string>(role: R) {
  *   wait ────────────────────────▶               (after a restart, with the jail's life; or any)
  *         ◀──────────────────────── started      (or failed; then all is as after run)
  *   kill ────────────────────────▶
+ *         ◀──────────────────────── done | failed
+ *   lend | unlend ───────────────▶
  *         ◀──────────────────────── done | failed
  *   status | stop | logs | profiles | unlock ▶
  *         ◀──────────────────────── reported* done | stopped* done | output* done | listed | done
@@ -256,6 +279,25 @@ const clientToDispatcher = once(() =>
       env: environment,
       /** What the caller's own environment has of the allow-list. */
       inherited: environment,
+      /** What they say of the caller's desktop; see core/session.ts. */
+      session: v.strictObject({
+        DBUS_SESSION_BUS_ADDRESS: hint,
+        DISPLAY: hint,
+        PIPEWIRE_REMOTE: hint,
+        PULSE_SERVER: hint,
+        WAYLAND_DISPLAY: hint,
+        XDG_RUNTIME_DIR: hint,
+      }),
+      /** Files of the caller's that words of the command name, to be lent while the program runs. */
+      lend: v.pipe(
+        v.array(v.strictObject({
+          /** Which word; the command is 0. */
+          word: v.pipe(count, v.minValue(1)),
+          name: lendName,
+          path: absolutePath,
+        })),
+        v.maxLength(32),
+      ),
     }),
     v.strictObject({ type: v.literal("attach"), program: programName }),
     v.strictObject({ type: v.literal("kill"), program: programName, signal }),
@@ -297,6 +339,17 @@ const clientToDispatcher = once(() =>
     v.strictObject({ type: v.literal("confirm"), keep: v.boolean() }),
     /** The read ends of so many pipes come along, in each of which the passphrase is. */
     v.strictObject({ type: v.literal("passphrase"), pipes: v.picklist([1, 2]) }),
+    v.strictObject({
+      type: v.literal("lend"),
+      profile: profileName,
+      /** In the jail, in `~/lent`. */
+      name: lendName,
+      path: absolutePath,
+      write: v.boolean(),
+      /** How long, in milliseconds; null: for the jail's life. */
+      keep: v.nullable(v.pipe(milliseconds, v.minValue(1))),
+    }),
+    v.strictObject({ type: v.literal("unlend"), profile: profileName, name: lendName }),
     v.strictObject({ type: v.literal("logs"), profile: profileName, follow: v.boolean() }),
     v.strictObject({ type: v.literal("profiles") }),
     /** Which profiles are written, and which have a uid. */
@@ -514,6 +567,19 @@ export const jailSpec = once(() =>
     devices: v.pipe(v.array(devicePath), v.maxLength(64)),
     seccomp: v.picklist(seccompSets),
     limits: jailLimits(),
+    buses: jailBuses,
+    /** Lend the folder of the owner's that is for this profile, if they are a person with a home. */
+    shared: v.boolean(),
+    /** What is lent from the start: all of it, or the jail does not start. */
+    lend: v.pipe(
+      v.array(v.strictObject({
+        ...v.omit(lent, ["until"]).entries,
+        path: lendSource,
+        /** Do without it where there is no such file. */
+        skip_missing: v.boolean(),
+      })),
+      v.maxLength(lendsMost),
+    ),
   })
 );
 export type JailSpec = v.InferOutput<ReturnType<typeof jailSpec>>;
@@ -528,6 +594,9 @@ export const plainSpec: JailSpec = {
   devices: [],
   seccomp: "default",
   limits: { memory: null, processes: null, cpu: null },
+  buses: plainBuses,
+  shared: true,
+  lend: [],
 };
 
 /** A line of the registry: who was given which uid. */
@@ -580,8 +649,13 @@ export type LiveJail = v.InferOutput<typeof liveJail>;
  *   remove ──────────────────────▶
  *         ◀──────────────────────── progress* removed | refused
  *   cancel ──────────────────────▶               (the request that it names is refused then)
+ *   lend ────────────────────────▶
+ *         ◀──────────────────────── lent | refused
+ *   unlend ──────────────────────▶
+ *         ◀──────────────────────── unlent | refused
  *   start ───────────────────────▶
  *         ◀──────────────────────── starting     (the jailer's socket listens)
+ *         ◀──────────────────────── lends        (where it was lent something; also after welcome)
  *         ◀──────────────────────── started      (the jailer's pid) | refused
  *   end ─────────────────────────▶
  *         ◀──────────────────────── locking      (where its home is encrypted)
@@ -626,6 +700,13 @@ const dispatcherToHelper = once(() =>
     /** Removes a home, and takes the uid back when nothing of it is left. */
     v.strictObject({ type: v.literal("remove"), id: requestId, uid: appUid }),
     v.strictObject({ type: v.literal("cancel"), id: requestId, uid: appUid }),
+    v.strictObject({
+      type: v.literal("lend"),
+      id: requestId,
+      uid: appUid,
+      ...v.omit(lent, ["at"]).entries,
+    }),
+    v.strictObject({ type: v.literal("unlend"), id: requestId, uid: appUid, name: lendName }),
     v.strictObject({ type: v.literal("start"), id: requestId, uid: appUid, spec: jailSpec() }),
     v.strictObject({
       type: v.literal("end"),
@@ -681,6 +762,10 @@ const helperToDispatcher = once(() =>
     v.strictObject({ type: v.literal("measured"), id: requestId, files: count, bytes: count }),
     /** What is left of the uid, for which it is not taken back. */
     v.strictObject({ type: v.literal("removed"), id: requestId, remains: v.array(words) }),
+    v.strictObject({ type: v.literal("lent"), id: requestId }),
+    v.strictObject({ type: v.literal("unlent"), id: requestId }),
+    /** All that a jail has been lent. */
+    v.strictObject({ type: v.literal("lends"), uid: appUid, lends: v.array(lent) }),
     v.strictObject({ type: v.literal("starting"), id: requestId }),
     v.strictObject({ type: v.literal("started"), id: requestId, live: liveJail }),
     v.strictObject({
@@ -936,6 +1021,8 @@ export const jailerOptions = once(() =>
     profile: profileName,
     /** As which its programs see themselves. */
     uid: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xfffffffe)),
+    /** private: one that the jailer starts; filtered: one that is there. */
+    session_bus: v.picklist(["private", "none", "filtered"]),
   })
 );
 export type JailerOptions = v.InferOutput<ReturnType<typeof jailerOptions>>;

@@ -15,6 +15,7 @@ import {
   F_SETFD,
   F_SETFL,
   FD_CLOEXEC,
+  numberOf,
   O_CLOEXEC,
   O_NONBLOCK,
   path as place,
@@ -68,6 +69,12 @@ export function open(path: string, flags: 0 | 1 | 2): Fd {
   return new Fd(
     check(syscall(sys.openat, AT_FDCWD, place(path), flags | O_CLOEXEC), "open", path),
   );
+}
+
+/** Whether this process could open what is at the end of a path, to read it. faccessat(2). */
+export function isReadable(path: string): boolean {
+  const AT_FDCWD = -100, R_OK = 4;
+  return syscall(numberOf(269, 48), AT_FDCWD, place(path), R_OK) === 0;
 }
 
 /** A pipe, both ends close-on-exec. pipe2(2). */

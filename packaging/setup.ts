@@ -48,9 +48,16 @@ const vaultPrograms: readonly Need[] = [
   { program: "strace", package: "strace" },
 ];
 
+/** File systems from which something is lent. */
+const fileSystems: readonly Need[] = [
+  { program: "mkfs.ext4", package: "e2fsprogs" },
+  { program: "mkfs.btrfs", package: "btrfs-progs" },
+  { program: "mkfs.xfs", package: "xfsprogs" },
+];
+
 const extra: Readonly<Record<Purpose, readonly Need[]>> = {
   demo: busClients,
-  test: [...busClients, ...terminalPrograms, ...vaultPrograms],
+  test: [...busClients, ...terminalPrograms, ...vaultPrograms, ...fileSystems],
   bench: [
     { program: "hyperfine", package: "hyperfine" },
     { program: "firejail", package: "firejail" },

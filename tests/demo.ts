@@ -259,7 +259,7 @@ async function demonstrate(demo: Demo, uA: number, uB: number, firstUid: number)
   heading("Nobody else sees it");
   const diary = `$D/data/${uid}/diary`;
   const written = await demo.run(uA, "appjail run -p work sh -c 'echo secret > ~/diary; ls ~'");
-  prove(`work has a diary now, which the host has as ${diary}`, written.stdout === "diary\n");
+  prove(`work has a diary now, which the host has as ${diary}`, written.stdout === "diary\nlent\n");
   const play = await demo.run(
     uA,
     `appjail run -p play sh -c "id -u; ls /home /tmp; cat /home/work/diary ${diary}"`,
@@ -271,8 +271,8 @@ async function demonstrate(demo: Demo, uA: number, uB: number, firstUid: number)
   );
   const theirs = await demo.run(uB, "appjail run -p work sh -c 'id -u; ls -A ~ /tmp'");
   prove(
-    `${b} has a profile "work", too: it is uid ${uid + 2}, and its home and /tmp are empty`,
-    theirs.stdout === `${uid + 2}\n/home/work:\n\n/tmp:\n`,
+    `${b} has a profile "work", too: it is uid ${uid + 2}, and its home and /tmp hold nothing yet`,
+    theirs.stdout === `${uid + 2}\n/home/work:\nlent\n\n/tmp:\n`,
   );
   for (const who of [uB, uA]) {
     const outside = await demo.run(who, `cat ${diary}`);

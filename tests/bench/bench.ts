@@ -15,6 +15,7 @@ import { isRoot, World } from "../jail/world.ts";
 import { plot } from "./plot.ts";
 import { encryptedBytes, encryptedStart, makeVault } from "./vault.ts";
 import { keystrokes, median, throughPipes, throughTerminals } from "./streams.ts";
+import { noSession } from "../../core/session.ts";
 
 const turns = 3;
 const runsEachTurn = 15;
@@ -76,6 +77,8 @@ async function requestToExec(socket: string, profile: string): Promise<number> {
       terminal: null,
       env: {},
       inherited: {},
+      session: noSession,
+      lend: [],
       stdio: "passed",
     }, stdio);
     const started = await answer(channel);

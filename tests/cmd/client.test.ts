@@ -17,6 +17,7 @@ import {
 } from "../../core/protocol.ts";
 import { Scratch } from "../scratch.ts";
 import { environment, type Outcome, wordsOf } from "./appjail.ts";
+import { noSession } from "../../core/session.ts";
 
 // No timer, no wait and no process outlives its test.
 Deno.test.sanitizer({ ops: true, resources: true });
@@ -246,6 +247,8 @@ Deno.test("run asks for what was typed, and hands over its own three streams", a
     env: { A: "b" },
     // And no token, path or home.
     inherited: { LANG: "C", TERM: "vt100", LC_ALL: "C" },
+    session: noSession,
+    lend: [],
     cwd_required: true,
     terminal: null,
     stdio: "passed",

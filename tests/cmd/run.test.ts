@@ -13,6 +13,7 @@ const nothing: RunRequest = {
   env: {},
   tty: "as-is",
   verbose: false,
+  autoLend: true,
   passphraseFd: undefined,
   argv: [],
   help: false,

@@ -1,5 +1,5 @@
 /** The table of `appjail status`: for a terminal of any width, and for programs of any name. */
-import { deepEqual, equal, ok } from "node:assert/strict";
+import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { clock, statusText } from "../../cmd/status.ts";
 import type { AbsolutePath, AppUid, OwnerUid, ProfileName, ProgramName } from "../../core/names.ts";
 import type { JailReport, ProgramReport } from "../../core/protocol.ts";
@@ -35,6 +35,7 @@ function jail(change: Partial<JailReport> = {}): JailReport {
     processes: 0,
     memory_bytes: 12.5 * 2 ** 20,
     home: { kind: null, unlocked: false, until: null, problem: null },
+    lends: [],
     changed: false,
     ...change,
   };
@@ -172,4 +173,18 @@ Deno.test("a terminal of any width has no longer line, and as many lines as befo
       ok(line === line.trimEnd());
     }
   }
+});
+
+Deno.test("what a jail is lent stands below its programs, and cannot steer the terminal", () => {
+  const lends = [
+    { name: "a b", path: "/home/a/x\x1b[2J", write: true, until: null, at: null },
+    { name: "c", path: "/home/a/c", write: false, until: now + 5 * minute, at: "/mnt/c" },
+  ] as unknown as JailReport["lends"];
+  const text = statusText([jail({ programs: [program(["sh"])], lends }), jail()], wide);
+  const lines = text.split("\n");
+  equal(lines.length, 7);
+  match(lines[2] ?? "", /^ {2}work\.1 /);
+  match(lines[3] ?? "", /^ {2}lent '~\/lent\/a b' +rw +'\/home\/a\/x\\x1b\[2J'$/);
+  match(lines[4] ?? "", /^ {2}lent \/mnt\/c +ro +until \d\d:\d\d +\/home\/a\/c$/);
+  match(lines[5] ?? "", /^work /);
 });

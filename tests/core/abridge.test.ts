@@ -82,6 +82,14 @@ for (
       processes: 4096,
       memory_bytes: 2 ** 50,
       home: { kind: null, unlocked: false, until: null, problem: null },
+      // As many paths as the helper lends together, see core/lending.ts.
+      lends: Array.from({ length: 24 }, (_, at) => ({
+        name: `${at}`,
+        path: `/${"x".repeat(3990)}`,
+        write: true,
+        until: 1_700_000_000_000,
+        at: null,
+      })),
       changed: false,
     };
     const message = { type: "reported", jails: [jail] };

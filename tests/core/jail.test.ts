@@ -14,7 +14,6 @@ import {
   protocolVersion,
   toJailer,
 } from "../../core/protocol.ts";
-import { specOf } from "../../core/spec.ts";
 import { unwritten } from "./played.ts";
 
 type Played = Channel<DispatcherToJailer, JailerToDispatcher>;
@@ -67,7 +66,7 @@ function play(): { readonly jail: Jail; readonly jailer: Played; readonly ends: 
     helper: helper as unknown as HelperLink,
     connect: () => new Channel(ours, fromJailer),
     profiles: unwritten,
-    spec: (settings) => specOf(settings, "host"),
+    network: "host",
     linger: 0,
     version: "0",
     log: { info: () => {}, debug: () => {} },

@@ -7,6 +7,7 @@ import {
   argument,
   commandLine,
   environment,
+  lendName,
   ownerUid,
   parse,
   profileName,
@@ -151,4 +152,11 @@ Deno.test("signals have the numbers that the system gives them", () => {
   for (const name of ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGKILL", "SIGWINCH"] as const) {
     ok(signalNames.includes(name));
   }
+});
+
+Deno.test("what is lent has one name, which can be shown", () => {
+  accepts(lendName, "a", "a b", ".vimrc", "-rf", "Übersicht 1.pdf", "日本", "😀", "x".repeat(200));
+  refuses(lendName, ...noStrings);
+  refuses(lendName, "", ".", "..", "/", "a/b", "../x", "a/", "a\0", "a\nb", "\x1b[0m", "\x7f");
+  refuses(lendName, "a\u202eb", "a\u2028b", "\ud800", "x".repeat(201), "ä".repeat(101));
 });

@@ -1,12 +1,14 @@
 /** core/plan.ts and core/host.ts: what a jail sees (attack 20), read from bubblewrap's words. */
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { hostLayout, hostText } from "../../core/host.ts";
-import type { AppUid, ProfileName } from "../../core/names.ts";
+import type { AbsolutePath, AppUid, LendName, ProfileName } from "../../core/names.ts";
 import {
   groupFor,
   type HostLayout,
   type JailPlan,
+  type LentAt,
   passwdFor,
+  placeProblem,
   planJail,
   programInJail,
   secrets,
@@ -44,12 +46,14 @@ function plan(
     profile,
     uid,
     spec: { ...plainSpec, network, ...more },
+    lent: [],
     host,
     program: "/run/appjail/program",
     home: "/data/1100",
     files: "/run/appjail/jails/1100",
     infoFd: 5,
     seccompFd: undefined,
+    proxy: undefined,
   };
 }
 
@@ -66,6 +70,7 @@ const arity: Readonly<Record<string, number>> = {
   "--gid": 1,
   "--dev-bind-try": 2,
   "--seccomp": 1,
+  "--sync-fd": 1,
   "--as-pid-1": 0,
   "--info-fd": 1,
   "--ro-bind": 2,
@@ -108,6 +113,10 @@ Deno.test("the whole of a jail, on a system with merged /usr", () => {
     "--unshare-cgroup-try",
     "--as-pid-1",
     "--info-fd 5",
+    "--perms 0755",
+    "--dir /home",
+    "--bind /data/1100 /home/work",
+    "--bind /run/appjail/jails/1100/lend /home/work/lent",
     "--ro-bind /usr /usr",
     "--symlink usr/bin /bin",
     "--symlink usr/sbin /sbin",
@@ -147,9 +156,6 @@ Deno.test("the whole of a jail, on a system with merged /usr", () => {
     "--tmpfs /run/user/1100",
     "--ro-bind-try /run/systemd/resolve/stub-resolv.conf /run/systemd/resolve/stub-resolv.conf",
     "--ro-bind /run/appjail/program /run/appjail",
-    "--perms 0755",
-    "--dir /home",
-    "--bind /data/1100 /home/work",
     "--remount-ro /",
     "--chdir /home/work",
   ]);
@@ -179,8 +185,11 @@ for (const [name, host] of Object.entries({ merged, unmerged, "this one": hostLa
         ok(at >= 0, `${wanted} is missing`);
         return at;
       };
-      // The one thing that can be written to outlives the jail: the home.
-      deepEqual(all.filter((one) => one.startsWith("--bind ")), ["--bind /data/1100 /home/work"]);
+      // The one thing that can be written to outlives the jail: the home. The folder in it is root's.
+      deepEqual(all.filter((one) => one.startsWith("--bind ")), [
+        "--bind /data/1100 /home/work",
+        "--bind /run/appjail/jails/1100/lend /home/work/lent",
+      ]);
       const own = ["/run/appjail/program", "/run/appjail/jails/1100/"];
       for (const one of all.filter((one) => /^--ro-bind/.test(one))) {
         const source = one.split(" ")[1] ?? "";
@@ -228,10 +237,57 @@ Deno.test("no word of a plan is a profile's own but its home, however it is call
     const all = operations(planJail({ ...plan(merged), profile: name }));
     deepEqual(
       all.filter((one) => one.split(/[ /]/).includes(name) && !operationsOf(merged).includes(one)),
-      [`--bind /data/1100 /home/${name}`, `--chdir /home/${name}`],
+      [
+        `--bind /data/1100 /home/${name}`,
+        `--bind /run/appjail/jails/1100/lend /home/${name}/lent`,
+        `--chdir /home/${name}`,
+      ],
     );
     equal(all.length, operationsOf(merged).length);
   }
+});
+
+Deno.test("what is lent is in its second place, too: before what the app could mistake, or after", () => {
+  const lent = (name: string, at: string): LentAt => ({
+    name: name as LendName,
+    at: at as AbsolutePath,
+  });
+  const all = operations(planJail({
+    ...plan(merged),
+    lent: [lent("music", "/home/work/Music"), lent("wayland-0", "/run/user/1100/wayland-0")],
+  }));
+  const position = (wanted: string): number => {
+    const at = all.indexOf(wanted);
+    ok(at >= 0, `${wanted} is missing`);
+    return at;
+  };
+  const files = "/run/appjail/jails/1100/lend";
+  const home = position("--bind /data/1100 /home/work");
+  // A link in the home leads nowhere yet.
+  equal(position(`--bind ${files}/music /home/work/Music`), home + 2);
+  ok(position(`--bind ${files}/music /home/work/Music`) < position("--ro-bind /usr /usr"));
+  const socket = position(`--bind ${files}/wayland-0 /run/user/1100/wayland-0`);
+  ok(socket > position("--tmpfs /run/user/1100") && socket < position("--remount-ro /"));
+});
+
+Deno.test("what is lent covers nothing that a jail is made of", () => {
+  const problem = (at: string): string | undefined =>
+    placeProblem(at as AbsolutePath, profile, uid);
+  for (
+    const at of [
+      ...["/home/work/Music", "/home/work/.config/app", "/home/work/lent2", "/home/alice/Music"],
+      ...["/mnt/x", "/media/usb", "/srv/www", "/tmp/.X11-unix/X0", "/run/user/1100/wayland-0"],
+    ]
+  ) equal(problem(at), undefined, at);
+  for (
+    const at of [
+      ...["/", "/home", "/home/work", "/home/work/lent", "/home/work/lent/x", "/mnt", "/tmp"],
+      ...["/usr/x", "/etc/passwd", "/bin/sh", "/lib", "/opt/x", "/proc/1", "/sys", "/dev/x"],
+      ...["/var/tmp/x", "/run/appjail", "/run/appjail/x", "/run/user/1100", "/run/user/1101/x"],
+      ...["/run/user/1100/bus", "/run/user/1100/bus/x", "/home/work/../x", "/home/work/./x"],
+      ...["/home//work/x", "/home/work/x/", "//home/work/x", "/homework/x", "/tmp2/x", "/data/x"],
+    ]
+  ) ok(problem(at) !== undefined, at);
 });
 
 Deno.test("this host is seen as it is", () => {
@@ -377,6 +433,15 @@ Deno.test("what a profile wishes is a few more words, each at its place", () => 
   deepEqual(
     operations(planJail({ ...plan(merged), seccompFd: 7 })).filter((one) => !plain.includes(one)),
     ["--seccomp 7"],
+  );
+  const proxy = { holdFd: 8, session: "/run/x/session", system: "/run/x/system" };
+  deepEqual(
+    operations(planJail({ ...plan(merged), proxy })).filter((one) => !plain.includes(one)),
+    [
+      "--sync-fd 8",
+      "--bind /run/x/session /run/user/1100/bus",
+      "--bind /run/x/system /run/dbus/system_bus_socket",
+    ],
   );
   // A tmpfs in the home covers a part of it, and never comes before it.
   const words = operations(planJail(plan(merged, "host", { tmpfs: ["~/a"] })));

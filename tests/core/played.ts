@@ -25,7 +25,6 @@ import {
   toHelper,
   toJailer,
 } from "../../core/protocol.ts";
-import { specOf } from "../../core/spec.ts";
 
 /** A plain value as a message: its names and numbers are not parsed in a play. */
 export const branded = <T>(value: unknown): T => value as T;
@@ -221,7 +220,7 @@ export class Theatre implements AsyncDisposable {
           return jail.connect();
         },
         profiles: this.profiles,
-        spec: (settings) => specOf(settings, "host"),
+        network: "host",
         linger,
         version: "0",
         log,
@@ -232,6 +231,7 @@ export class Theatre implements AsyncDisposable {
     this.#following = link.follow(
       (end) => this.jails.ended(end),
       (end) => this.jails.locking(end),
+      (all) => this.jails.lends(all),
     );
   }
 
@@ -279,6 +279,8 @@ export class Theatre implements AsyncDisposable {
       case "measure":
       case "remove":
       case "cancel":
+      case "lend":
+      case "unlend":
         break;
       case "homes": {
         const home = { kind: null, unlocked: false, until: null, problem: null };

@@ -4,7 +4,7 @@
  */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { parse as parseToml } from "@std/toml/parse";
-import { parse, type ProfileName } from "../../core/names.ts";
+import { type AppUid, type OwnerUid, parse, type ProfileName } from "../../core/names.ts";
 import { defaults, problemText, readProfile, type Settings } from "../../core/profile.ts";
 import { type Layer, type Lookup, resolve, type Resolved } from "../../core/profile-layers.ts";
 import { jailSpec } from "../../core/protocol.ts";
@@ -12,6 +12,7 @@ import { specOf } from "../../core/spec.ts";
 import { widerIn } from "../../core/profile-width.ts";
 import { Random } from "../random.ts";
 import { branded } from "./played.ts";
+import { noSession } from "../../core/session.ts";
 
 /** Texts by their place, such as `admin/mail`. */
 type Texts = Readonly<Record<string, string>>;
@@ -41,6 +42,12 @@ function settings(name: string, texts: Texts): Settings {
 function told(name: string, texts: Texts): readonly string[] {
   return resolved(name, texts).problems.map(problemText);
 }
+
+const context = {
+  allocation: { uid: 1100 as AppUid, owner: 1000 as OwnerUid, profile: "x" as ProfileName },
+  session: noSession,
+  network: "host",
+} as const;
 
 Deno.test("what nobody has written is as it is built in", () => {
   deepEqual(settings("mail", {}), defaults);
@@ -312,7 +319,7 @@ Deno.test("10,000 mutated profiles: an error or settings, and nothing wider than
       }
       used++;
       const texts = own.includes("base") ? [own, base] : [own];
-      const spec = specOf(found, "host");
+      const spec = specOf(found, context);
       ok("value" in parse(jailSpec(), spec), "the helper does not understand it");
       const ceiling = most(texts);
       // A word gives at most what the widest that stands there does.

@@ -1,6 +1,6 @@
 /** core/profile.ts and what it reads with: what a profile may say, and what is said of one that may not. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { parse } from "../../core/names.ts";
+import { type AppUid, type OwnerUid, parse, type ProfileName } from "../../core/names.ts";
 import {
   apply,
   defaults,
@@ -20,6 +20,7 @@ import { largestText } from "../../core/profile-toml.ts";
 import { widerIn } from "../../core/profile-width.ts";
 import { jailSpec, plainSpec } from "../../core/protocol.ts";
 import { specOf } from "../../core/spec.ts";
+import { noSession } from "../../core/session.ts";
 
 const root = new URL("../../", import.meta.url).pathname;
 
@@ -85,6 +86,12 @@ missing = "skip"
 [[lend]]
 path = "~/notes"
 `;
+
+const context = {
+  allocation: { uid: 1100 as AppUid, owner: 1000 as OwnerUid, profile: "x" as ProfileName },
+  session: noSession,
+  network: "host",
+} as const;
 
 Deno.test("every key is understood", () => {
   const profile = said(everything);
@@ -327,7 +334,7 @@ Deno.test("whatever a profile may say, the helper understands", () => {
     everything,
   ];
   for (const text of bounds) {
-    const spec = specOf(settle(said(text)), "host");
+    const spec = specOf(settle(said(text)), context);
     deepEqual(parse(jailSpec(), spec), { value: spec });
   }
 });
@@ -349,10 +356,11 @@ Deno.test("rules for a bus that is not filtered give nothing", () => {
 
 Deno.test("the daemon's word on the network holds over any profile's", () => {
   const none = settle(said('network = "none"'));
-  deepEqual(specOf(defaults, "host"), plainSpec);
-  deepEqual(specOf(defaults, "none"), { ...plainSpec, network: "none" });
-  deepEqual(specOf(none, "host"), { ...plainSpec, network: "none" });
-  deepEqual(specOf(none, "none"), { ...plainSpec, network: "none" });
+  const offline = { ...context, network: "none" } as const;
+  deepEqual(specOf(defaults, context), plainSpec);
+  deepEqual(specOf(defaults, offline), { ...plainSpec, network: "none" });
+  deepEqual(specOf(none, context), { ...plainSpec, network: "none" });
+  deepEqual(specOf(none, offline), { ...plainSpec, network: "none" });
 });
 
 Deno.test("docs/profile.md explains every key", async () => {

@@ -32,6 +32,7 @@ import {
 } from "../../core/protocol.ts";
 import type { Brand, BrandName } from "valibot";
 import { Random } from "../random.ts";
+import { noSession } from "../../core/session.ts";
 
 /** A message as it is written, before its names and numbers are parsed: without their brands. */
 type Plain<T> = T extends Brand<BrandName> ? (T extends string ? string : number)
@@ -91,6 +92,11 @@ const homes = [
   { kind: "gocryptfs", unlocked: false, until: 1_700_000_000_000, problem: "it is damaged" },
 ] as const;
 const [home] = homes;
+const lend = { name: "x", path: "/home/a/x", write: true };
+const lends = [
+  { ...lend, until: null, at: "/home/work/x" },
+  { ...lend, write: false, until: 1_700_000_000_000, at: null },
+];
 const report = {
   profile,
   owner,
@@ -100,6 +106,7 @@ const report = {
   memory_bytes: 5,
   home,
   changed: true,
+  lends,
 };
 
 const listed = {
@@ -123,6 +130,8 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
       cwd_required: true,
       env: { A: "b" },
       inherited: { LANG: "C" },
+      session: { ...noSession, DISPLAY: ":0" },
+      lend: [{ word: 1, name: "x", path: "/home/a/x" }],
       terminal,
       stdio: "passed" as const,
     })),
@@ -134,6 +143,8 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
       cwd_required: false,
       env: {},
       inherited: {},
+      session: noSession,
+      lend: [],
       terminal: null,
       stdio: "log",
     },
@@ -145,6 +156,8 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
       cwd_required: false,
       env: {},
       inherited: {},
+      session: noSession,
+      lend: [],
       terminal: null,
       stdio: "log",
     },
@@ -173,6 +186,11 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
   passwd: [{ type: "passwd", profile }],
   confirm: [{ type: "confirm", keep: true }, { type: "confirm", keep: false }],
   passphrase: [{ type: "passphrase", pipes: 1 }, { type: "passphrase", pipes: 2 }],
+  lend: [
+    { type: "lend", profile, ...lend, keep: null },
+    { type: "lend", profile, ...lend, keep: 600_000 },
+  ],
+  unlend: [{ type: "unlend", profile, name: "Übersicht 1.pdf" }],
   logs: [{ type: "logs", profile, follow: true }],
   profiles: [{ type: "profiles" }],
   written: [{ type: "written" }],
@@ -308,9 +326,23 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
   measure: [{ type: "measure", id: 3, uid }],
   remove: [{ type: "remove", id: 3, uid }],
   cancel: [{ type: "cancel", id: 3, uid }],
+  lend: [{ type: "lend", id: 3, uid, ...lend, until: null }],
+  unlend: [{ type: "unlend", id: 3, uid, name: "x" }],
   start: [
     { type: "start", id: 2, uid, spec: plainSpec },
-    { type: "start", id: 2, uid, spec: { ...plainSpec, network: "none" } },
+    { type: "start", id: 2, uid, spec: { ...plainSpec, network: "none", shared: false } },
+    {
+      type: "start",
+      id: 2,
+      uid,
+      spec: {
+        ...plainSpec,
+        lend: [
+          { ...lend, at: null, skip_missing: true },
+          { ...lend, at: "/home/work/x", skip_missing: false },
+        ],
+      },
+    },
   ],
   end: [
     { type: "end", id: Number.MAX_SAFE_INTEGER, uid, jail: null },
@@ -350,6 +382,9 @@ const helperToDispatcher: Samples<HelperToDispatcher> = {
     { type: "removed", id: 1, remains: ["1100.plain"] },
   ],
   changed: [{ type: "changed", id: 1 }],
+  lent: [{ type: "lent", id: 1 }],
+  unlent: [{ type: "unlent", id: 1 }],
+  lends: [{ type: "lends", uid, lends }, { type: "lends", uid, lends: [] }],
   starting: [{ type: "starting", id: 1 }],
   started: [{ type: "started", id: 1, live }],
   ended: [
@@ -719,7 +754,7 @@ Deno.test("the options of the roles are as strict as messages", () => {
       admin_profiles: "/etc/appjail/profiles",
       debug: true,
     }],
-    jailer: [jailerOptions(), { profile, uid }],
+    jailer: [jailerOptions(), { profile, uid, session_bus: "private" }],
   } as const;
   for (const [schema, value] of Object.values(options)) {
     deepEqual(parse(schema, value), { value });

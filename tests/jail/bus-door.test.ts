@@ -127,6 +127,48 @@ jailTest("gdbus runs programs, and sees and stops what is its user's own", async
     assert.equal((await world.status()).length, 1);
   });
 
+  await t.step("Lend and Unlend are about one's own files and jails", async () => {
+    const folder = `${world.folder}/lent`;
+    await Deno.mkdir(folder);
+    await Deno.chown(folder, uA, 60);
+    assert.equal(await answer(world, "Lend", ["work", folder, "{}"], uA), "('lent',)");
+    const options = "{'name': <'x'>, 'write': <true>, 'seconds': <uint32 3600>}";
+    assert.equal(await answer(world, "Lend", ["work", folder, options], uA), "('x',)");
+    assert.equal(
+      await world.shell("work", "touch ~/lent/x/y; ls ~/lent ~/lent/lent", { uid: uA }),
+      "/home/work/lent:\nlent\nx\n\n/home/work/lent/lent:\ny",
+    );
+    const [{ lends }] = await world.status(uA);
+    assert.deepEqual(
+      lends.map(({ write, until }: { write: boolean; until: unknown }) => [write, until === null]),
+      [
+        [false, true],
+        [true, false],
+      ],
+    );
+    assert.equal(await answer(world, "Unlend", ["work", "x"], uA), "()");
+    const error = "org.appjail.Error.LendRefused";
+    refused(await call(world, "Unlend", ["work", "x"], uA), error, /nothing of that name is lent/);
+    refused(await call(world, "Lend", ["work", "/etc/shadow", "{}"], uA), error, /may not open it/);
+    refused(await call(world, "Lend", ["work", folder, "{}"]), error, /root's profiles/);
+    refused(
+      await call(world, "Lend", ["work", folder, "{}"], uB),
+      "org.appjail.Error.UnknownProfile",
+      /"work"/,
+    );
+    const invalid = "org.appjail.Error.InvalidArguments";
+    for (
+      const [path, more] of [
+        ["lent", "{}"],
+        ["/", "{}"],
+        [folder, "{'name': <'../x'>}"],
+        [folder, "{'rw': <true>}"],
+        [folder, "{'seconds': <uint32 0>}"],
+        [folder, "{'write': <'yes'>}"],
+      ] as const
+    ) refused(await call(world, "Lend", ["work", path, more], uA), invalid, /./);
+  });
+
   await t.step("Stop ends the jail of one person", async () => {
     assert.equal(await answer(world, "Stop", ["work", "false"]), "()");
     assert.equal(await answer(world, "List"), "(@aa{sv} [],)");
@@ -228,7 +270,9 @@ jailTest("introspection names everything, and dbus-send and busctl can call it",
       own?.replaceAll(/\s+/g, " "),
       "interface org.appjail.AppJail1 { methods: " +
         "Run(in s profile, in as argv, in a{sv} options, out u uid, out s program); " +
-        "Stop(in s profile, in b force); List(out aa{sv} jails); " +
+        "Stop(in s profile, in b force); " +
+        "Lend(in s profile, in s path, in a{sv} options, out s name); " +
+        "Unlend(in s profile, in s name); List(out aa{sv} jails); " +
         "signals: properties: " +
         '@org.freedesktop.DBus.Property.EmitsChangedSignal("false") ' +
         `readonly s Version = '${await version(world)}'; };`,
@@ -363,6 +407,8 @@ jailTest(
           ["List", []],
           ["Run", ["x", "['id']", "{}"]],
           ["Stop", ["mine", "true"]],
+          ["Lend", ["mine", "/tmp", "{}"]],
+          ["Unlend", ["mine", "tmp"]],
         ] as const
       ) {
         refused(

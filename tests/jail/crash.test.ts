@@ -88,6 +88,7 @@ jailTest(
       ["the home is being made", () => exists(`${world.data}/.${uid}.new`)],
       ["the home is there", () => exists(`${world.data}/${uid}`)],
       ["the jail's folder is there", () => exists(`${world.runtime}/jails/${uid}`)],
+      ["what is lent has a place", () => exists(`${world.runtime}/jails/${uid}/lend`)],
       ["the lock is there", () => exists(`${world.runtime}/jails/${uid}/lock`)],
       ["the jailer's socket is there", () => exists(`${world.runtime}/ctl/${uid}.sock`)],
       ["something runs", () => appProcesses(uid).length > 0],

@@ -194,7 +194,7 @@ themeTest("whatever comes in between, the home is whole", {}, async (t, world) =
     await until("another serves", async () => (await world.client(["status"])).code === 0);
   });
   await t.step("it can be used in between, and changed", async () => {
-    assert.equal(await world.shell("work", "rm -r many; ls"), "note");
+    assert.equal(await world.shell("work", "rm -r many; ls -I lent"), "note");
     await stopped(world);
   });
   await t.step("with a passphrase that nobody knows any more, it is begun anew", async () => {
@@ -223,7 +223,7 @@ themeTest("whatever comes in between, the home is whole", {}, async (t, world) =
     assert.match(stderr, new RegExp(`the old home is kept: ${world.data}/${firstUid}\\.plain\n$`));
     const plain = await Deno.lstat(`${world.data}/${firstUid}.plain`);
     assert.deepEqual([plain.uid, (plain.mode ?? 0) & 0o777], [0, 0o700]);
-    const { stdout: said } = await inHome(world, "cat note; ls");
+    const { stdout: said } = await inHome(world, "cat note; ls -I lent");
     assert.equal(said, "more\nnote\n");
     await stopped(world);
   });

@@ -57,6 +57,10 @@ jailTest("a uid that was never given is refused, whoever's it is", async () => {
       await refused({ type: "lock", uid }, "denied", never);
       await refused({ type: "start", uid, spec }, "denied", never);
       await refused({ type: "end", uid, jail: null }, "denied", never);
+      const { name, path, write } = lent;
+      const wanted = { name, path, write, until: null };
+      await refused({ type: "lend", uid, ...wanted }, "denied", never);
+      await refused({ type: "unlend", uid, name }, "denied", never);
     }
     // Nobody in a jail is somebody who can have jails.
     for (const owner of [firstUid, lastUid]) {
@@ -69,6 +73,36 @@ jailTest("a uid that was never given is refused, whoever's it is", async () => {
   }
   assert.equal(await world.shell("mine", "id -u", { uid: uA }), String(firstUid));
 });
+
+const lent = { name: "x", path: "/tmp", write: false, at: null, skip_missing: false };
+/** Names and paths that there must not be. */
+const wrongNames: readonly unknown[] = [
+  ...[
+    "",
+    ".",
+    "..",
+    "a/b",
+    "/",
+    "../x",
+    "a\0",
+    "a\nb",
+    "a\u202eb",
+    "x".repeat(201),
+    "ä".repeat(101),
+  ],
+  ...[5, null, ["x"]],
+];
+const wrongPaths: readonly unknown[] = [
+  ...["", "x", "../x", "./x", "/a\0b", `/${"x".repeat(5000)}`, 5, null],
+];
+const wrongLends: readonly unknown[] = [
+  ...wrongNames.map((name) => ({ ...lent, name })),
+  ...wrongPaths.map((path) => ({ ...lent, path })),
+  ...["home", "", "/a\0", 5].map((at) => ({ ...lent, at })),
+  { ...lent, write: "yes" },
+  { ...lent, skip_missing: null },
+  { ...lent, device: true },
+];
 
 type Attempt = readonly [what: string, message: unknown];
 
@@ -95,16 +129,30 @@ const wrongValues: readonly Attempt[] = [
     { type: "allocate", id: 1, owner: uA, profile },
   ]),
   ...[
-    { ...plainSpec, bind: ["/root"] },
-    { ...plainSpec, share_ipc: true },
-    { network: "all" },
-    { network: ["host"] },
+    { ...spec, bind: ["/root"] },
+    { ...spec, share_ipc: true },
+    { ...spec, network: "all" },
+    { ...spec, network: ["host"] },
+    ...["shared", "lend", "network"].map((name) => ({ ...spec, [name]: undefined })),
+    ...wrongLends.map((one) => ({ ...spec, lend: [one] })),
+    { ...spec, lend: Array(257).fill(lent) },
     {},
     null,
     ["--bind", "/", "/"],
   ].map((spec): Attempt => [
     `a spec ${JSON.stringify(spec)}`,
     { type: "start", id: 1, uid: firstUid, spec },
+  ]),
+  ...[
+    ...wrongNames.map((name) => ({ name, path: "/tmp" })),
+    ...wrongPaths.map((path) => ({ name: "x", path })),
+  ].map((one): Attempt => [
+    `a lend ${JSON.stringify(one).slice(0, 60)}`,
+    { type: "lend", id: 1, uid: firstUid, write: false, until: null, ...one },
+  ]),
+  ...["", "..", "a/b", null].map((name): Attempt => [
+    `an unlend of ${JSON.stringify(name)}`,
+    { type: "unlend", id: 1, uid: firstUid, name },
   ]),
   ["a request that there is not", { type: "chown", id: 1, uid: firstUid }],
   ["a request of another channel", { type: "exec", id: 1, argv: ["id"] }],
@@ -158,7 +206,7 @@ jailTest(
       ...["start of uid 0", "end of uid -1", "lock of uid 4294967295", 'start of uid "root"'],
       ...[`start of uid ${4294967296 + firstUid}`, 'a profile "../x"', 'a profile "a\\u0000b"'],
       ...[
-        `a spec ${JSON.stringify({ ...plainSpec, bind: ["/root"] })}`,
+        `a spec ${JSON.stringify({ ...spec, bind: ["/root"] })}`,
         "a request that there is not",
       ],
     ];

@@ -55,7 +55,11 @@ themeTest(
         const { code } = await world.client(["run", "-p", "work", "--", "test", "-e", path]);
         assert.equal(code, 1, path);
       }
-      assert.equal(await world.shell("work", "ls -A /tmp /var/tmp /dev/shm ~ | grep -v :"), "\n\n");
+      assert.equal(
+        await world.shell("work", "ls -A /tmp /var/tmp /dev/shm ~/lent | grep -v :"),
+        "\n\n",
+      );
+      assert.equal(await world.shell("work", "ls -A ~"), "lent");
     });
 
     await t.step(

@@ -10,6 +10,7 @@ import { Arena } from "../../ipc/memory.ts";
 import { poller } from "../../ipc/poller.ts";
 import { connect, receive, send } from "../../ipc/socket.ts";
 import { protocolVersion } from "../../core/protocol.ts";
+import { noSession } from "../../core/session.ts";
 
 export const clientHello = {
   type: "hello",
@@ -34,6 +35,8 @@ export function runMessage(
     cwd_required: false,
     env: {},
     inherited: {},
+    session: noSession,
+    lend: [],
     terminal: null,
     stdio,
   };

@@ -104,7 +104,10 @@ jailTest("a uid that anybody has, or has left a home under, is not given", async
   }).spawn();
   try {
     await until("somebody runs as that uid", () => appProcesses(running).length > 0);
-    assert.equal(await world.shell("mine", "id -u; ls -A", { uid: uA }), String(firstUid + 7));
+    assert.equal(
+      await world.shell("mine", "id -u; ls -A -I lent", { uid: uA }),
+      String(firstUid + 7),
+    );
     assert.equal(Deno.readTextFileSync(`${world.data}/${left}/secret`), "not yours");
   } finally {
     other.kill("SIGKILL");

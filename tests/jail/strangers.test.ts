@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { type DispatcherToClient, protocolVersion } from "../../core/protocol.ts";
+import { noSession } from "../../core/session.ts";
 import { within } from "../../core/deadline.ts";
 import { connectAs } from "./stand-in.ts";
 import {
@@ -145,6 +146,7 @@ jailTest("one person's jails are nothing to another, by either door", async () =
     [
       firstUid + 1,
       "/home/mail:",
+      "lent",
       "",
       "/tmp:",
     ].join("\n"),
@@ -200,6 +202,8 @@ jailTest("no name leads anywhere, by the command line, the socket or the bus", a
     cwd_required: true,
     env: {},
     inherited: {},
+    session: noSession,
+    lend: [],
     stdio: "log",
     terminal: null,
   };

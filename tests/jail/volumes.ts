@@ -93,7 +93,7 @@ export async function encryptedProfile(
   if (kind === "encfs") await closed(mount, made);
   await openPlainly(kind, made, mount, () => shell(`cd "$1"; ${fill}`, mount));
   await shell(
-    'chown -R "$1:$1" "$2"; chown root:root "$2/$3"; chmod 600 "$2/$3"; rmdir "$4"; mv -T "$2" "$4"',
+    'chown -R "$1:$1" "$2"; chown root:root "$2/$3"; chmod 600 "$2/$3"; rmdir "$4/lent" "$4"; mv -T "$2" "$4"',
     ...[`${uid}`, made, configName[kind], home],
   );
   return { uid, home };

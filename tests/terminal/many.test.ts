@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { answerWith, connectTo, type DispatcherChannel } from "../../cmd/client.ts";
 import type { TerminalSpec } from "../../core/protocol.ts";
+import { noSession } from "../../core/session.ts";
 import { type Fd, open, pipe, readSome, setNonblocking } from "../../ipc/fd.ts";
 import { poller } from "../../ipc/poller.ts";
 import { isHungUp, openPseudoTerminal, rawSettings, settingsOf } from "../../ipc/tty.ts";
@@ -61,6 +62,8 @@ async function started(
     terminal,
     env: {},
     inherited: {},
+    session: noSession,
+    lend: [],
     stdio: "passed",
   }, terminal === null ? streams : []);
   const incoming = await answerWith(channel);

@@ -1,0 +1,160 @@
+/**
+ * The desktop of a profile's owner, as far as a jail has a part in it: which of its sockets are lent,
+ * at which places, and which variables tell programs of them. Pure; run by the dispatcher.
+ *
+ * What the caller's environment says is a hint and no more: a socket is opened by the helper with the
+ * owner's ids, so whoever lies here reaches nothing that is not theirs.
+ *
+ * @module
+ */
+
+/** What of a client's environment tells of its desktop. */
+export const sessionNames = [
+  "DBUS_SESSION_BUS_ADDRESS",
+  "DISPLAY",
+  "PIPEWIRE_REMOTE",
+  "PULSE_SERVER",
+  "WAYLAND_DISPLAY",
+  "XDG_RUNTIME_DIR",
+] as const;
+
+/** Picks it from a whole environment. */
+export function sessionOf(env: Readonly<Record<string, string>>): Session {
+  const said = sessionNames.flatMap((name) => {
+    const value = env[name];
+    // One that is longer is no path of a socket.
+    return value === undefined || value.length > 4096 ? [] : [[name, value]];
+  });
+  return { ...noSession, ...Object.fromEntries(said) };
+}
+
+/** null: it says nothing of that. */
+export type Session = Readonly<Record<(typeof sessionNames)[number], string | null>>;
+
+/** Of a caller of whom nothing is known. */
+export const noSession: Session = {
+  DBUS_SESSION_BUS_ADDRESS: null,
+  DISPLAY: null,
+  PIPEWIRE_REMOTE: null,
+  PULSE_SERVER: null,
+  WAYLAND_DISPLAY: null,
+  XDG_RUNTIME_DIR: null,
+};
+
+/** What a profile says of it. */
+export interface DesktopWish {
+  readonly display: "wayland" | "x11" | "none" | "auto";
+  readonly audio: "pipewire" | "pulse" | "none" | "auto";
+}
+
+/** Whose desktop it is, and as which uid the jail's programs see themselves. */
+export interface DesktopPeople {
+  readonly owner: number;
+  /** The owner's home, where that is known. */
+  readonly home: string | undefined;
+  readonly uid: number;
+}
+
+/** Something to be lent, as a jail's spec has it. */
+export interface DesktopLend {
+  /** Hidden in `~/lent`, where nobody looks for a socket. */
+  readonly name: string;
+  readonly path: string;
+  readonly write: boolean;
+  readonly at: string;
+  readonly skip_missing: boolean;
+}
+
+/** X11 sockets are here, on the host and in a jail. X(7). */
+const x11Folder = "/tmp/.X11-unix";
+
+/** The number of a display that is on this machine: `:0`, `:1.0`, `unix:2`. X(7), DISPLAY NAMES. */
+export function displayNumber(display: string | null): number | undefined {
+  const number = /^(?:unix)?:([0-9]{1,5})(?:\.[0-9]+)?$/.exec(display ?? "")?.[1];
+  return number === undefined ? undefined : Number(number);
+}
+
+/** Whether it is a path that needs nothing to be resolved. */
+function isPlain(path: string): boolean {
+  return path.startsWith("/") && !path.includes("\0") &&
+    path.split("/").slice(1).every((part) => part !== "" && part !== "." && part !== "..");
+}
+
+/** The folder of the owner's sockets. */
+function runtimeOf(session: Session, owner: number): string {
+  const said = (session.XDG_RUNTIME_DIR ?? "").replace(/\/+$/, "");
+  return isPlain(said) ? said : `/run/user/${owner}`;
+}
+
+/** A socket by its name in a folder, or by its own path. */
+function socketAt(said: string | null, folder: string, usual: string): string {
+  if (said === null || said === "") return `${folder}/${usual}`;
+  const path = said.startsWith("/") ? said : `${folder}/${said}`;
+  return isPlain(path) ? path : `${folder}/${usual}`;
+}
+
+/**
+ * What is lent for a profile's wishes. What it names has to be there; with `auto` it is there or not,
+ * and X11 comes in only where there is no Wayland, because X11 does not isolate its programs.
+ */
+export function desktopLends(
+  wish: DesktopWish,
+  session: Session,
+  { owner, home, uid }: DesktopPeople,
+): readonly DesktopLend[] {
+  const folder = runtimeOf(session, owner);
+  const inside = `/run/user/${uid}`;
+  const lends: DesktopLend[] = [];
+  const lend = (name: string, path: string, at: string, skip: boolean, write = true): void =>
+    void lends.push({ name, path, write, at, skip_missing: skip });
+
+  const { display, audio } = wish;
+  const number = displayNumber(session.DISPLAY);
+  const byX11 = display === "x11" ||
+    (display === "auto" && number !== undefined && !session.WAYLAND_DISPLAY);
+  if (byX11) {
+    const socket = `${x11Folder}/X${number ?? 0}`;
+    lend(".x11", socket, socket, display === "auto");
+  } else if (display !== "none") {
+    const socket = socketAt(session.WAYLAND_DISPLAY, folder, "wayland-0");
+    lend(".wayland", socket, `${inside}/wayland-0`, display === "auto");
+  }
+
+  if (audio === "pipewire" || audio === "auto") {
+    const socket = socketAt(session.PIPEWIRE_REMOTE, folder, "pipewire-0");
+    lend(".pipewire", socket, `${inside}/pipewire-0`, audio === "auto");
+  }
+  if (audio === "pulse" || audio === "auto") {
+    const said = /^unix:(\/.*)$/.exec(session.PULSE_SERVER ?? "")?.[1] ?? null;
+    const socket = socketAt(said, folder, "pulse/native");
+    lend(".pulse", socket, `${inside}/pulse/native`, audio === "auto");
+    // PulseAudio wants it of everybody who has another uid; PipeWire's does not.
+    if (home !== undefined && isPlain(home)) {
+      lend(".pulse-cookie", `${home}/.config/pulse/cookie`, `${inside}/pulse/cookie`, true, false);
+    }
+  }
+  return lends;
+}
+
+/** The variables by which programs find what a jail has been lent. @param lends where in the jail */
+export function desktopEnvironment(
+  lends: readonly { readonly at: string | null }[],
+  uid: number,
+): Readonly<Record<string, string>> {
+  const inside = `/run/user/${uid}`;
+  const env: Record<string, string> = {};
+  for (const { at } of lends) {
+    if (at === `${inside}/wayland-0`) {
+      env["WAYLAND_DISPLAY"] = "wayland-0";
+      env["XDG_SESSION_TYPE"] = "wayland";
+      // Both ask for it before they look.
+      env["MOZ_ENABLE_WAYLAND"] = "1";
+      env["ELECTRON_OZONE_PLATFORM_HINT"] = "auto";
+    } else if (at?.startsWith(`${x11Folder}/X`) === true) {
+      env["DISPLAY"] = `:${at.slice(x11Folder.length + 2)}`;
+      env["XDG_SESSION_TYPE"] = "x11";
+    } else if (at === `${inside}/pulse/native`) env["PULSE_SERVER"] = `unix:${at}`;
+    else if (at === `${inside}/pulse/cookie`) env["PULSE_COOKIE"] = at;
+  }
+  return env;
+}
