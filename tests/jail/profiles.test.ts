@@ -567,7 +567,7 @@ themeTest("deleting a profile with its home", {}, async (t, world) => {
     assert.match(
       stdout,
       new RegExp(
-        `^the home of mail \\(uid ${uid}\\): 2 files, .*\nnothing was deleted; .*--yes\n$`,
+        `^the home of mail \\(uid ${uid}\\): 3 files, .*\nnothing was deleted; .*--yes\n$`,
       ),
     );
     assert.equal(await Deno.readTextFile(`${home(uid)}/file`), "secret\n");
@@ -605,7 +605,7 @@ themeTest("deleting a profile with its home", {}, async (t, world) => {
       await world.client(["stop", "odd"], { uid: uA });
       const { code, stdout, stderr } = await remove("odd", "--yes");
       assert.equal(code, 0, stderr);
-      assert.match(stdout, /: 305 files, /);
+      assert.match(stdout, /: 306 files, /);
       assert.throws(() => Deno.lstatSync(home(uid)), Deno.errors.NotFound);
       assert.equal(await Deno.readTextFile(`${world.folder}/victim`), "kept");
       assert((await Deno.stat("/etc")).isDirectory);

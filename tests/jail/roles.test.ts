@@ -89,6 +89,7 @@ jailTest("each process has the descriptors and the power that it needs, and no m
         "run/ctl",
         "run/vault",
         "run/convert",
+        "run/buses",
         "state",
         "state/lock",
         "state/profiles",
