@@ -25,9 +25,11 @@ import { align } from "../core/table.ts";
 import { complain, type World, writeOut } from "./client.ts";
 import type { CopyFlags } from "./copy.ts";
 import type { DaemonFlags } from "./daemon.ts";
+import type { DesktopFlags } from "./desktop.ts";
 import type { DecryptWords, EncryptFlags, PasswdFlags } from "./encrypt.ts";
 import type { LendFlags, UnlendFlags } from "./lend.ts";
 import type { LogsFlags } from "./logs.ts";
+import type { PlanFlags } from "./plan.ts";
 import type { ProfileFlags } from "./profile.ts";
 import type { ProfilesFlags } from "./profiles.ts";
 import type { KillFlags, ProgramsFlags, PsFlags } from "./programs.ts";
@@ -384,6 +386,48 @@ own text; with --home, all that there is of the profile, once you know how much 
       },
     },
     loader: lazily(async () => (await import("./profile.ts")).profile),
+  }),
+  desktop: buildCommand<DesktopFlags, readonly string[], Context>({
+    docs: {
+      brief: "Start programs in their jails from menus and files",
+      customUsage: [
+        "install PROFILE...|--all",
+        "uninstall PROFILE...|--all [--force]",
+        "update",
+        "list [--json]",
+      ],
+      fullDescription:
+        `Writes desktop entries of your own, in ~/.local/share/applications, that stand in the
+place of the system's and start the same program in its jail: for every entry whose program is one
+of the profile's executables. Names, icons, file types and actions stay. uninstall takes them back,
+and what stood there before comes back. update makes those again whose package has changed theirs.`,
+    },
+    parameters: {
+      flags: {
+        all: toggle("For every profile"),
+        force: toggle("Also those that were changed by hand"),
+        json,
+        socket,
+      },
+      positional: {
+        kind: "array",
+        parameter: { brief: "What to do, and with what", parse: asGiven, placeholder: "COMMAND" },
+      },
+    },
+    loader: lazily(async () => (await import("./desktop.ts")).desktop),
+  }),
+  plan: buildCommand<PlanFlags, [profile: string], Context>({
+    docs: {
+      brief: "Show what a profile's jail would be, without starting it",
+      fullDescription:
+        `Shows every file and folder that its programs would see, what of yours they would be lent,
+and what else they may and may not do. It is worked out from the words that would start the jail.`,
+    },
+    parameters: {
+      flags: { json, socket },
+      positional: { kind: "tuple", parameters: [profile("Whose jail", false)] },
+    },
+    loader: lazily(async () => (await import("./plan.ts")).plan),
   }),
   put: buildCommand<CopyFlags, readonly string[], Context>({
     docs: {

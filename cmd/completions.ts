@@ -58,6 +58,7 @@ function argumentOf({ name }: VerbWords): Kind {
     "encrypt",
     "decrypt",
     "passwd",
+    "plan",
     "logs",
     "shell",
     "ps",

@@ -16,6 +16,7 @@ import { AppjailError } from "../core/errors.ts";
 import {
   createFile,
   exists,
+  isExecutable,
   makeFolder,
   openFolderBehind,
   openPidfd,
@@ -27,7 +28,93 @@ import {
 import { marks, programOf, starts, through, valueOf } from "../core/desktop-entry.ts";
 import { printable } from "../core/log.ts";
 import { align } from "../core/table.ts";
-import { note, type World, writeOut } from "./client.ts";
+import { ask, note, socketPath, type World, writeOut } from "./client.ts";
+import { parseProfile } from "./profiles.ts";
+
+export interface DesktopFlags {
+  readonly all?: boolean | undefined;
+  readonly force?: boolean | undefined;
+  readonly json?: boolean | undefined;
+  readonly socket?: string | undefined;
+}
+
+/** What is done, with the flags that it takes. */
+const subverbs: Readonly<Record<string, readonly (keyof DesktopFlags)[]>> = {
+  install: ["all"],
+  uninstall: ["all", "force"],
+  update: [],
+  list: ["json"],
+};
+
+/** Serves `appjail desktop …`. */
+export async function desktop(
+  flags: DesktopFlags,
+  world: World,
+  ...words: readonly string[]
+): Promise<number> {
+  const [name = "", ...profiles] = words;
+  const known = Object.keys(subverbs);
+  const taken = known.includes(name) ? subverbs[name] : undefined;
+  if (taken === undefined) {
+    throw usage(`Cannot use desktop ${JSON.stringify(name)}: it is one of ${known.join(", ")}`);
+  }
+  for (const flag of ["all", "force", "json"] as const) {
+    if (flags[flag] === true && !taken.includes(flag)) {
+      throw usage(`Cannot use --${flag}: desktop ${name} has no such option`);
+    }
+  }
+  const { all = false, force = false, json = false } = flags;
+  const wanted = profiles.map(parseProfile);
+  const ofSome = name === "install" || name === "uninstall";
+  if (ofSome ? all === wanted.length > 0 : wanted.length > 0) {
+    throw usage(
+      ofSome
+        ? `Cannot use desktop ${name}: name profiles, or --all`
+        : `desktop ${name} takes no name`,
+    );
+  }
+  if (name === "list") return await listEntries(json, world);
+  if (name === "update") return await updateEntries(commandOf(world), world);
+  if (name === "uninstall") return await uninstallEntries(all ? null : wanted, force, world);
+  const found = await profilesOf(socketPath(flags.socket, world.env));
+  const chosen = found.filter(({ profile }) => all || wanted.some((one) => one === profile));
+  for (const one of wanted) {
+    if (!chosen.some(({ profile }) => profile === one)) {
+      throw new AppjailError(
+        "unknown-profile",
+        `There is no profile "${one}" with executables; to see them: appjail profile list`,
+      );
+    }
+  }
+  return await installEntries(chosen, all, commandOf(world), world);
+}
+
+function usage(words: string): AppjailError {
+  return new AppjailError("usage", `${words}; see: appjail help desktop`);
+}
+
+/** Every profile that says which programs it is for. */
+async function profilesOf(path: string): Promise<readonly Known[]> {
+  const found: Known[] = [];
+  for await (const message of ask(path, { type: "written" })) {
+    if (message.type !== "written") continue;
+    for (const { profile, executables, problems } of message.profiles) {
+      if (executables.length === 0 || problems > 0) continue;
+      found.push({
+        profile,
+        executables: executables.map((one) => one.slice(one.lastIndexOf("/") + 1)),
+      });
+    }
+  }
+  return found;
+}
+
+/** How an entry calls this program: by its name where that is found, so that it may be moved. */
+function commandOf({ env }: World): string {
+  const folders = (env["PATH"] ?? "").split(":").filter((folder) => folder.startsWith("/"));
+  const path = folders.map((folder) => `${folder}/appjail`).find((one) => isExecutable(one));
+  return path === undefined ? "appjail" : path;
+}
 
 /** A profile, and the programs that it is for. */
 export interface Known {
@@ -51,7 +138,8 @@ export class EntryFolders {
   readonly #system: readonly string[];
 
   constructor(env: World["env"]) {
-    const home = env["HOME"];
+    // The launcher keeps it there: Deno has to see another.
+    const home = env["APPJAIL_HOME"] ?? env["HOME"];
     const own = env["XDG_DATA_HOME"] || (home === undefined ? undefined : `${home}/.local/share`);
     if (own?.startsWith("/") !== true) {
       throw new AppjailError("usage", "Cannot find your applications: HOME is not set");
@@ -236,7 +324,7 @@ function removeEmpty(folder: string, name: string): void {
 }
 
 /** Serves `appjail desktop install`. @param command how appjail is called */
-export async function installEntries(
+async function installEntries(
   known: readonly Known[],
   all: boolean,
   command: string,
@@ -257,7 +345,7 @@ export async function installEntries(
 }
 
 /** Serves `appjail desktop uninstall`. @param profiles which; null: all */
-export async function uninstallEntries(
+async function uninstallEntries(
   profiles: readonly string[] | null,
   force: boolean,
   { env }: World,
@@ -274,7 +362,7 @@ export async function uninstallEntries(
 }
 
 /** Serves `appjail desktop update`: entries whose package has changed theirs follow it. */
-export async function updateEntries(command: string, { env }: World): Promise<number> {
+async function updateEntries(command: string, { env }: World): Promise<number> {
   const folders = new EntryFolders(env);
   for (const made of await folders.made()) {
     const [profile, source] = [marks.profile, marks.source].map((key) =>
@@ -298,7 +386,7 @@ export async function updateEntries(command: string, { env }: World): Promise<nu
 }
 
 /** Serves `appjail desktop list`. */
-export async function listEntries(json: boolean, { env }: World): Promise<number> {
+async function listEntries(json: boolean, { env }: World): Promise<number> {
   const folders = new EntryFolders(env);
   const rows = await Promise.all((await folders.made()).map(async ({ name, text }) => {
     const source = valueOf(text, marks.source) ?? "";

@@ -49,6 +49,7 @@ import {
   removeHome,
   type Wanted,
 } from "./dispatcher-homes.ts";
+import { planned, type Planner } from "./dispatcher-plan.ts";
 import { type ProfileRequest, serveProfiles } from "./dispatcher-profiles.ts";
 
 type ClientChannel = Channel<ClientToDispatcher, DispatcherToClient>;
@@ -110,7 +111,8 @@ export async function dispatcher(text: string): Promise<number> {
   }, welcome);
   const isApp = (uid: number): boolean =>
     (uid >= options.first_uid && uid <= options.last_uid) || jails.has(uid);
-  const door = new Door(new Fd(4), link, jails, store, isApp, log);
+  const planning = { network: options.network, firstUid: options.first_uid };
+  const door = new Door(new Fd(4), link, jails, store, planning, isApp, log);
   void door.open();
   if (options.bus !== null) {
     const { bus } = options;
@@ -144,6 +146,7 @@ class Door {
   readonly #listener: Fd;
   readonly #link: HelperLink;
   readonly #jails: Jails;
+  readonly #planning: Pick<Planner, "network" | "firstUid">;
   readonly #profiles: ProfileStore;
   readonly #isApp: (uid: number) => boolean;
   readonly #log: Log;
@@ -155,6 +158,7 @@ class Door {
     link: HelperLink,
     jails: Jails,
     profiles: ProfileStore,
+    planning: Pick<Planner, "network" | "firstUid">,
     isApp: (uid: number) => boolean,
     log: Log,
   ) {
@@ -162,6 +166,7 @@ class Door {
     this.#link = link;
     this.#jails = jails;
     this.#profiles = profiles;
+    this.#planning = planning;
     this.#isApp = isApp;
     this.#log = log;
   }
@@ -347,6 +352,14 @@ class Door {
       case "write":
       case "diff":
         await this.#serveProfiles(channel, uid, message);
+        break;
+      case "plan":
+        channel.send(planned(message, uid, {
+          ...this.#planning,
+          store: this.#profiles,
+          jails: this.#jails,
+        }));
+        channel.send({ type: "done" });
         break;
       case "hello":
       case "signal":

@@ -101,17 +101,15 @@ function dropTo(uid: number, gid: number): readonly string[] {
   ];
 }
 
-/** The command, within the limits that a process has for itself and its children. prlimit(1). */
+/**
+ * The command, with so many processes and threads at the most. prlimit(1). What memory each may have
+ * is for the jailer to see to: it needs more of it itself than one would give a small program.
+ */
 function started(
   argv: readonly string[],
-  { limits: { memory, processes } }: JailSpec,
+  { limits: { processes } }: JailSpec,
 ): { readonly path: string; readonly argv: readonly string[] } {
-  const words = [
-    ...(processes === null ? [] : [`--nproc=${processes}`]),
-    // What it has mapped to write to: address space alone costs nothing, and browsers take a lot.
-    ...(memory === null ? [] : [`--data=${memory}`]),
-  ];
-  const all = words.length === 0 ? argv : [prlimit, ...words, "--", ...argv];
+  const all = processes === null ? argv : [prlimit, `--nproc=${processes}`, "--", ...argv];
   return { path: all[0] ?? "", argv: all };
 }
 
@@ -695,6 +693,7 @@ class Helper implements AsyncDisposable {
           profile,
           uid: shown,
           session_bus: spec.buses.session,
+          memory: spec.limits.memory,
         };
         // After the filter's, or in its place.
         const holdFd = filterRead === undefined ? 7 : 8;

@@ -298,13 +298,17 @@ class Jailer {
     const { profile, uid, session_bus } = this.#options;
     const env = { ...baseEnvironment(profile, uid, session_bus !== "none"), ...message.env };
     const cwd = this.#folder(message, where);
-    const path = findCommand(command, env["PATH"] ?? "", cwd, where);
+    const found = findCommand(command, env["PATH"] ?? "", cwd, where);
+    const [path, words] = limited(found, argv, this.#options.memory);
     const program: ProgramName = this.#name();
     try {
       const started = Date.now();
       const passed = descriptors.map((fd) => fd.number);
       if (terminal !== null) {
-        const monitor = startMonitored({ path, argv, env, cwd, terminal, passed, softDescriptors });
+        const monitor = startMonitored({
+          ...{ path, argv: words, env, cwd, terminal, passed },
+          softDescriptors,
+        });
         const describe = (pid: number): ProgramReport => ({
           program,
           argv: abridge(argv),
@@ -317,7 +321,7 @@ class Jailer {
         return;
       }
       using files = stdio === "log" ? this.#logTo(program) : undefined;
-      const pid = start(path, argv, env, files?.streams ?? passed, cwd);
+      const pid = start(path, words, env, files?.streams ?? passed, cwd);
       files?.follow();
       const report = { program, argv: abridge(argv), pid, started, cwd, terminal: false };
       answer.started({ report, master: undefined, unattended: false });
@@ -657,6 +661,21 @@ async function* linesFrom(end: Fd): AsyncGenerator<string> {
     yield* count === 0 ? cutter.end() : cutter.push(buffer.subarray(0, count));
     if (count === 0) return;
   }
+}
+
+/**
+ * The file to execute and its words, with so much memory for each of its processes: what they have
+ * mapped to write to, since address space alone costs nothing and browsers take a lot. prlimit(1),
+ * RLIMIT_DATA. A hard limit, which nothing in a jail can raise.
+ */
+function limited(
+  path: string,
+  argv: readonly string[],
+  memory: number | null,
+): readonly [path: string, argv: readonly string[]] {
+  const prlimit = "/usr/bin/prlimit";
+  if (memory === null) return [path, argv];
+  return [prlimit, [prlimit, `--data=${memory}`, "--", path, ...argv.slice(1)]];
 }
 
 /** Starts a program; a script without a first line that names its interpreter is the shell's. */

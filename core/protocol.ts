@@ -33,6 +33,14 @@ function once<T>(make: () => T): () => T {
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 /** null: it says nothing. */
 const hint = v.nullable(v.pipe(v.string(), v.maxLength(4096)));
+const session = v.strictObject({
+  DBUS_SESSION_BUS_ADDRESS: hint,
+  DISPLAY: hint,
+  PIPEWIRE_REMOTE: hint,
+  PULSE_SERVER: hint,
+  WAYLAND_DISPLAY: hint,
+  XDG_RUNTIME_DIR: hint,
+});
 const requestId = v.pipe(count, v.maxValue(Number.MAX_SAFE_INTEGER));
 const milliseconds = count;
 const pid = v.pipe(count, v.minValue(1), v.maxValue(0x7fffffff));
@@ -280,14 +288,7 @@ const clientToDispatcher = once(() =>
       /** What the caller's own environment has of the allow-list. */
       inherited: environment,
       /** What they say of the caller's desktop; see core/session.ts. */
-      session: v.strictObject({
-        DBUS_SESSION_BUS_ADDRESS: hint,
-        DISPLAY: hint,
-        PIPEWIRE_REMOTE: hint,
-        PULSE_SERVER: hint,
-        WAYLAND_DISPLAY: hint,
-        XDG_RUNTIME_DIR: hint,
-      }),
+      session,
       /** Files of the caller's that words of the command name, to be lent while the program runs. */
       lend: v.pipe(
         v.array(v.strictObject({
@@ -352,6 +353,8 @@ const clientToDispatcher = once(() =>
     v.strictObject({ type: v.literal("unlend"), profile: profileName, name: lendName }),
     v.strictObject({ type: v.literal("logs"), profile: profileName, follow: v.boolean() }),
     v.strictObject({ type: v.literal("profiles") }),
+    /** What its jail would be. */
+    v.strictObject({ type: v.literal("plan"), profile: profileName, session }),
     /** Which profiles are written, and which have a uid. */
     v.strictObject({ type: v.literal("written") }),
     v.strictObject({ type: v.literal("show"), profile: profileName }),
@@ -462,6 +465,17 @@ const dispatcherToClient = once(() =>
       changed: v.boolean(),
     }),
     v.strictObject({ type: v.literal("checked"), problems: v.array(problem) }),
+    v.strictObject({
+      type: v.literal("planned"),
+      /** null: it would get one. */
+      uid: v.nullable(appUid),
+      /** As which uid its programs would see themselves. */
+      shown: v.pipe(count, v.maxValue(0xfffffffe)),
+      /** Its home, in words. */
+      home: words,
+      running: v.boolean(),
+      spec: jailSpec(),
+    }),
     v.strictObject({
       type: v.literal("compared"),
       changes: v.array(
@@ -1023,6 +1037,8 @@ export const jailerOptions = once(() =>
     uid: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xfffffffe)),
     /** private: one that the jailer starts; filtered: one that is there. */
     session_bus: v.picklist(["private", "none", "filtered"]),
+    /** What each program may have, in bytes; null: as much as there is. */
+    memory: v.nullable(v.pipe(v.number(), v.integer(), v.minValue(1))),
   })
 );
 export type JailerOptions = v.InferOutput<ReturnType<typeof jailerOptions>>;

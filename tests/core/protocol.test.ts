@@ -193,6 +193,7 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
   unlend: [{ type: "unlend", profile, name: "Übersicht 1.pdf" }],
   logs: [{ type: "logs", profile, follow: true }],
   profiles: [{ type: "profiles" }],
+  plan: [{ type: "plan", profile, session: noSession }],
   written: [{ type: "written" }],
   show: [{ type: "show", profile }],
   check: [{ type: "check", profile, text: "" }],
@@ -278,6 +279,14 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
     changed: false,
   })),
   checked: [{ type: "checked", problems: [] }, { type: "checked", problems: [fault] }],
+  planned: [{
+    type: "planned",
+    uid: null,
+    shown: 1000,
+    home: "words",
+    running: false,
+    spec: plainSpec,
+  }],
   compared: [{
     type: "compared",
     changes: [
@@ -754,7 +763,7 @@ Deno.test("the options of the roles are as strict as messages", () => {
       admin_profiles: "/etc/appjail/profiles",
       debug: true,
     }],
-    jailer: [jailerOptions(), { profile, uid, session_bus: "private" }],
+    jailer: [jailerOptions(), { profile, uid, session_bus: "private", memory: null }],
   } as const;
   for (const [schema, value] of Object.values(options)) {
     deepEqual(parse(schema, value), { value });

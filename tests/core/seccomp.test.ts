@@ -1,6 +1,7 @@
 /** core/seccomp.ts: what each set forbids; whether the kernel does is tests/jail/seccomp.test.ts. */
 import { deepEqual, equal, ok } from "node:assert/strict";
-import { filterFor, rulesOf } from "../../core/seccomp.ts";
+import { filterFor } from "../../core/seccomp.ts";
+import { rulesOf } from "../../core/seccomp-rules.ts";
 
 const sets = ["nested", "default", "strict"] as const;
 
