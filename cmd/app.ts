@@ -365,7 +365,7 @@ Ends with the program's status.`,
         "edit NAME [FILE]",
         "check FILE...",
         "diff NAME [--json]",
-        "delete NAME",
+        "delete NAME [--home] [--yes]",
       ],
       fullDescription: `A profile says what an application may touch: docs/profile.md has every key.
 
@@ -373,7 +373,7 @@ list shows those that there are, and where they are from. show prints what is wr
 with --resolved what it comes to. new makes one of your own, which may begin with another. edit lets
 you change your own text in your editor, or takes it from FILE; it is checked before it is kept.
 check says all that is wrong with files. diff shows what your own text changes. delete removes your
-own text; the home stays.`,
+own text; with --home, all that there is of the profile, once you know how much that is.`,
     },
     parameters: {
       flags: {
@@ -381,6 +381,8 @@ own text; the home stays.`,
         resolved: toggle("What it comes to, and which file says so"),
         names: toggle("The names alone"),
         from: text("The profile that the new one begins with", "NAME"),
+        home: toggle("Delete the home, too, and give its uid back"),
+        yes: toggle("Delete the home without asking"),
         socket,
       },
       positional: {

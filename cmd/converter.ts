@@ -41,7 +41,7 @@ import {
   type HelperToConverter,
   toConverter,
 } from "../core/protocol.ts";
-import { removeTree } from "../core/removal.ts";
+import { measureTree, removeTree } from "../core/removal.ts";
 import { begin } from "../core/role.ts";
 import {
   bounded,
@@ -145,6 +145,8 @@ class Converter {
         return this.#copy(options);
       case "passphrase":
         return this.#changePassphrase(options);
+      case "measure":
+        return this.#measure(options);
       case "remove":
         return this.#remove(options);
       default:
@@ -303,6 +305,14 @@ class Converter {
       });
     }
     return { files, bytes: 0, notes: [] };
+  }
+
+  async #measure({ folder: path }: Of<"measure">): Promise<Done> {
+    using folder = openFolder("root", path);
+    const told = (files: number, bytes: number): void =>
+      this.#tell(() => ({ phase: "counting", files, bytes, files_total: 0, bytes_total: 0 }));
+    const sums = await measureTree(folder, new Pace(this.#signal), told);
+    return { ...sums, notes: [] };
   }
 
   // --- Programs --------------------------------------------------------------------------------

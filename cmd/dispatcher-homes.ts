@@ -16,6 +16,8 @@ type Request<T extends ClientToDispatcher["type"]> = Extract<
 >;
 export type Wanted = Omit<Extract<DispatcherToClient, { readonly type: "passphrase" }>, "type">;
 
+type Measured = Extract<DispatcherToClient, { readonly type: "measured" }>;
+
 /** How often a passphrase may be wrong before the request has failed. */
 const tries = 3;
 
@@ -23,6 +25,8 @@ const tries = 3;
 export interface Person extends Patience {
   /** The pipes are given away. */
   readonly ask: (wanted: Wanted) => Promise<readonly Fd[]>;
+  /** What a home takes on the disk that is to be removed. */
+  readonly measured: (home: Omit<Measured, "type">) => void;
   /** The new home is in its place. @param copied null: since an earlier time */
   readonly converted: (copied: Copied | null) => void;
   /** What is to become of the old home; `undefined`: they have left without a word. */
@@ -90,6 +94,32 @@ async function decide(link: HelperLink, jail: Jail, person: Person): Promise<voi
   if (decision === undefined) return;
   const kept = await link.settle(jail.allocation.uid, decision.keep, person);
   person.note(kept === null ? "the old home is removed" : `the old home is kept: ${kept}`);
+}
+
+/**
+ * Removes a home for good, when the person still wants that once they know what there is.
+ *
+ * @returns whether its uid was taken back; undefined: nothing was removed
+ */
+export async function removeHome(
+  link: HelperLink,
+  jail: Jail,
+  person: Person,
+): Promise<boolean | undefined> {
+  const { uid, profile } = jail.allocation;
+  refuseRunning(jail, "remove");
+  const failed = (why: string): AppjailError =>
+    new AppjailError("vault-failed", `Cannot remove the home of "${profile}": ${why}`);
+  const { unlocked } = await told(failed, jail.home());
+  if (unlocked) throw failed(`it is unlocked; lock it first: appjail lock ${profile}`);
+  const { files, bytes } = await told(failed, link.measure(uid, person));
+  person.measured({ uid, files, bytes });
+  const decision = await person.decision();
+  if (decision === undefined || decision.keep) return undefined;
+  const remains = await told(failed, link.remove(uid, person));
+  if (remains.length === 0) return true;
+  person.note(`uid ${uid} stays ${profile}'s, because there is still: ${remains.join(", ")}`);
+  return false;
 }
 
 /** Serves `passwd`. */

@@ -16,7 +16,7 @@ import type { ProfileStore } from "../core/profile-store.ts";
 import { widerIn } from "../core/profile-width.ts";
 import type { ClientToDispatcher, DispatcherToClient } from "../core/protocol.ts";
 
-type Request = Extract<
+export type ProfileRequest = Extract<
   ClientToDispatcher,
   { readonly type: "written" | "show" | "check" | "write" | "diff" | "forget" }
 >;
@@ -38,7 +38,7 @@ const atOnce = 100;
 
 /** Serves a request, but for the `done` at its end. */
 export async function serveProfiles(
-  request: Request,
+  request: ProfileRequest,
   owner: OwnerUid,
   server: ProfileServer,
 ): Promise<void> {

@@ -21,7 +21,13 @@ import type { Ask, Jail } from "../core/jail.ts";
 import { Jails, type StartedIn } from "../core/jails.ts";
 import { provePowerless } from "../core/kernel.ts";
 import { type Log, logOf } from "../core/log.ts";
-import { type OwnerUid, ownerUid, parse, type ProgramName } from "../core/names.ts";
+import {
+  type OwnerUid,
+  ownerUid,
+  parse,
+  type ProfileName,
+  type ProgramName,
+} from "../core/names.ts";
 import { ProfileStore } from "../core/profile-store.ts";
 import {
   type ClientToDispatcher,
@@ -36,9 +42,15 @@ import {
 } from "../core/protocol.ts";
 import { begin } from "../core/role.ts";
 import { version } from "../core/version.ts";
-import { changePassphrase, convertHome, type Person, type Wanted } from "./dispatcher-homes.ts";
+import {
+  changePassphrase,
+  convertHome,
+  type Person,
+  removeHome,
+  type Wanted,
+} from "./dispatcher-homes.ts";
 import { planned, type Planner } from "./dispatcher-plan.ts";
-import { serveProfiles } from "./dispatcher-profiles.ts";
+import { type ProfileRequest, serveProfiles } from "./dispatcher-profiles.ts";
 
 type ClientChannel = Channel<ClientToDispatcher, DispatcherToClient>;
 type Request<T extends ClientToDispatcher["type"]> = Extract<
@@ -327,29 +339,26 @@ class Door {
       case "profiles":
         channel.send({ type: "listed", profiles: [...this.#jails.profiles(uid)] });
         break;
-      case "plan":
-        channel.send(planned(message, uid, {
-          ...this.#planning,
-          store: this.#profiles,
-          jails: this.#jails,
-        }));
-        channel.send({ type: "done" });
+      case "forget":
+        if (message.home) {
+          await this.#patiently(channel, (person) => this.#forget(uid, message.profile, person));
+          break;
+        }
+        await this.#serveProfiles(channel, uid, message);
         break;
       case "written":
       case "show":
       case "check":
       case "write":
       case "diff":
-      case "forget":
-        await serveProfiles(message, uid, {
+        await this.#serveProfiles(channel, uid, message);
+        break;
+      case "plan":
+        channel.send(planned(message, uid, {
+          ...this.#planning,
           store: this.#profiles,
           jails: this.#jails,
-          log: this.#log,
-          send: async (answer) => {
-            channel.send(answer);
-            await channel.drain();
-          },
-        });
+        }));
         channel.send({ type: "done" });
         break;
       case "hello":
@@ -362,6 +371,33 @@ class Door {
         message satisfies never;
     }
     return undefined;
+  }
+
+  async #serveProfiles(
+    channel: ClientChannel,
+    uid: OwnerUid,
+    message: ProfileRequest,
+  ): Promise<void> {
+    await serveProfiles(message, uid, {
+      store: this.#profiles,
+      jails: this.#jails,
+      log: this.#log,
+      send: async (answer) => {
+        channel.send(answer);
+        await channel.drain();
+      },
+    });
+    channel.send({ type: "done" });
+  }
+
+  /** All that there is of a profile goes: the home, the uid, and the person's own text last. */
+  async #forget(uid: OwnerUid, profile: ProfileName, person: Person): Promise<void> {
+    const jail = this.#jails.known(uid, profile);
+    const freed = await removeHome(this.#link, jail, person);
+    if (freed === undefined) return;
+    if (freed) this.#jails.forget(jail.allocation.uid);
+    this.#profiles.remove(uid, profile);
+    this.#log.info(`uid ${uid} has deleted profile ${profile} with its home`);
   }
 
   async #run(
@@ -461,6 +497,7 @@ class Door {
         channel.send({ type: "passphrase", ...wanted });
         return pipesIn(await coming, wanted);
       },
+      measured: (home) => void channel.send({ type: "measured", ...home }),
       converted: (copied) => void channel.send({ type: "converted", copied }),
       decision: async () => {
         const incoming = left.signal.aborted ? undefined : await next();

@@ -129,7 +129,7 @@ function asking({ passphraseFd }: PasswdFlags, { env }: World) {
 }
 
 /** Asks a person; without one, the answer is no. */
-async function isConfirmed(question: string): Promise<boolean> {
+export async function isConfirmed(question: string): Promise<boolean> {
   if (!isTerminal(0) || !isTerminal(2)) return false;
   writeOut(question, Deno.stderr);
   const buffer = new Uint8Array(256);
@@ -139,7 +139,7 @@ async function isConfirmed(question: string): Promise<boolean> {
 }
 
 /** How far it is, in each phase. */
-class ConversionBar implements Disposable {
+export class ConversionBar implements Disposable {
   #bar: ProgressBar | undefined;
   #phase: Progress["phase"] | undefined;
 

@@ -29,6 +29,13 @@ import { pause, within } from "../core/deadline.ts";
 import { AppjailError, wordsOf } from "../core/errors.ts";
 import { openRootFolder, prepareHome } from "../core/home.ts";
 import {
+  moveAway,
+  movedIsGone,
+  refuseForeign,
+  remainsOf,
+  removalName,
+} from "../core/home-removal.ts";
+import {
   makeFolder,
   namesIn,
   openFolder,
@@ -37,6 +44,7 @@ import {
   removeFolder,
   signalPidfd,
   spawn,
+  statusAt,
   unmount,
 } from "../core/kernel.ts";
 import { roleCommand, roleEnvironment } from "../core/launch.ts";
@@ -304,6 +312,47 @@ export class Conversions {
       );
       keepConfig(home, state, uid, kind);
     });
+  }
+
+  /** What a home takes on the disk. */
+  measure(order: Order): Promise<Copied> {
+    return this.#alone(order, [], async (job, lock) => {
+      const { dataRoot, dataPath } = this.#options;
+      if (statusAt(dataRoot, String(order.uid)) === undefined) {
+        return { files: 0, bytes: 0, notes: [] };
+      }
+      refuseForeign(dataRoot, order.uid);
+      const folder = `${dataPath}/${order.uid}`;
+      return await this.#perform(job, lock, { what: "measure", folder });
+    });
+  }
+
+  /**
+   * Removes a home. An interrupted removal is gone on with.
+   *
+   * @returns what there is of the uid all the same
+   */
+  async remove(order: Order): Promise<readonly string[]> {
+    const { uid } = order;
+    const { dataRoot, dataPath } = this.#options;
+    await this.#alone(order, [], async (job, lock) => {
+      const left = conversionOf(this.#options, uid);
+      if (left !== undefined) {
+        throw new AppjailError(
+          "vault-failed",
+          `It is not settled what becomes of the old home: appjail ${left.what}`,
+        );
+      }
+      const folder = `${dataPath}/${removalName(uid)}`;
+      for (let moved = false; !moved;) {
+        moved = moveAway(this.#options, uid);
+        await this.#perform(job, lock, { what: "remove", folder });
+      }
+      job.stop.signal.throwIfAborted();
+      movedIsGone(this.#options, uid);
+    });
+    const runs = this.#options.runs(uid) || pidsOf(uid).length > 0;
+    return [...remainsOf(dataRoot, uid), ...runs ? ["programs that run"] : []];
   }
 
   /** Does something while nothing else is done with the home. The pipes are closed in any case. */

@@ -489,6 +489,21 @@ class Helper implements AsyncDisposable {
           await this.#conversions.changePassphrase(order, passed);
           channel.send({ type: "changed", id: message.id });
         });
+      case "measure":
+        return this.#answer(channel, message.id, async () => {
+          const { id } = message;
+          const { files, bytes } = await this.#conversions.measure(this.#order(channel, message));
+          channel.send({ type: "measured", id, files, bytes });
+        });
+      case "remove":
+        return this.#answer(channel, message.id, async () => {
+          const { id, uid } = message;
+          const remains = await this.#conversions.remove(this.#order(channel, message));
+          // Nothing was awaited since it was looked: nothing can have come about.
+          if (remains.length === 0) this.#registry.free(uid);
+          this.#log.info(`home ${uid} is removed${remains.length > 0 ? `, but ${remains}` : ""}`);
+          channel.send({ type: "removed", id, remains: [...remains] });
+        });
       case "cancel":
         return this.#conversions.cancel(message.uid, message.id);
       case "lend":

@@ -13,15 +13,19 @@ import { nearest } from "../core/profile-form.ts";
 import { largestText } from "../core/profile-toml.ts";
 import type { ClientToDispatcher, DispatcherToClient } from "../core/protocol.ts";
 import { align } from "../core/table.ts";
-import { type Answer, ask, socketPath, type World, writeOut } from "./client.ts";
+import { type Answer, answer, ask, connectTo, socketPath, type World, writeOut } from "./client.ts";
+import { ConversionBar, isConfirmed } from "./encrypt.ts";
 import { editText } from "./profile-edit.ts";
 import { parseProfile } from "./profiles.ts";
+import { bytesIn } from "./progress.ts";
 
 export interface ProfileFlags {
   readonly json?: boolean | undefined;
   readonly resolved?: boolean | undefined;
   readonly names?: boolean | undefined;
   readonly from?: string | undefined;
+  readonly home?: boolean | undefined;
+  readonly yes?: boolean | undefined;
   readonly socket?: string | undefined;
 }
 
@@ -45,7 +49,7 @@ const subverbs: Readonly<Record<string, Subverb>> = {
   edit: { words: "NAME [FILE]", flags: [], least: 1, most: 2, perform: edit },
   check: { words: "FILE...", flags: [], least: 1, most: 1000, perform: check },
   diff: { words: "NAME", flags: ["json"], least: 1, most: 1, perform: diff },
-  delete: { words: "NAME", flags: [], least: 1, most: 1, perform: remove },
+  delete: { words: "NAME", flags: ["home", "yes"], least: 1, most: 1, perform: remove },
 };
 
 /** A daemon to ask, and what was asked for. */
@@ -355,7 +359,42 @@ async function edit(session: Session, [word = "", file]: readonly string[]): Pro
 
 async function remove(session: Session, [word = ""]: readonly string[]): Promise<number> {
   const profile = parseProfile(word);
-  await answers(session, { type: "forget", profile }, "done");
-  print([`deleted your own text of ${profile}; its home stays`]);
-  return 0;
+  const { home = false, yes = false } = session.flags;
+  if (yes && !home) throw usage("Cannot use --yes without --home: nothing is asked");
+  using channel = await connectTo(session.path);
+  channel.send({ type: "forget", profile, home });
+  using bar = new ConversionBar();
+  for (;;) {
+    const message = await answer(channel);
+    if (message === undefined) {
+      throw new AppjailError(
+        "lost",
+        `The daemon went away; to go on: appjail profile delete ${word}`,
+      );
+    }
+    switch (message.type) {
+      case "progress":
+        bar.show(message);
+        continue;
+      case "measured": {
+        bar.clear();
+        const { uid, files, bytes } = message;
+        const what = `the home of ${profile} (uid ${uid}): ${files} files, ${bytesIn(bytes)}`;
+        print([what]);
+        if (!yes && !await isConfirmed("Delete it for good? [y/N] ")) {
+          print(["nothing was deleted; without being asked: --yes"]);
+          return 0;
+        }
+        channel.send({ type: "confirm", keep: false });
+        continue;
+      }
+      case "done":
+        print([
+          home ? `deleted ${profile}` : `deleted your own text of ${profile}; its home stays`,
+        ]);
+        return 0;
+      default:
+        throw new AppjailError("protocol", `The daemon answered "${message.type}" to a forget`);
+    }
+  }
 }

@@ -141,6 +141,8 @@ export class HelperLink {
         case "converted":
         case "settled":
         case "changed":
+        case "measured":
+        case "removed":
         case "lent":
         case "unlent":
         case "started":
@@ -240,6 +242,33 @@ export class HelperLink {
       patience,
     );
     if (answer.type !== "changed") throw mismatch(answer);
+  }
+
+  /** What a home takes on the disk. */
+  async measure(
+    uid: AppUid,
+    patience: Patience,
+  ): Promise<{ readonly files: number; readonly bytes: number }> {
+    const answer = await this.#askPatiently(
+      uid,
+      (id) => ({ type: "measure", id, uid }),
+      [],
+      patience,
+    );
+    if (answer.type !== "measured") throw mismatch(answer);
+    return answer;
+  }
+
+  /** Removes a home. @returns what is left, for which its uid is not taken back */
+  async remove(uid: AppUid, patience: Patience): Promise<readonly string[]> {
+    const answer = await this.#askPatiently(
+      uid,
+      (id) => ({ type: "remove", id, uid }),
+      [],
+      patience,
+    );
+    if (answer.type !== "removed") throw mismatch(answer);
+    return answer.remains;
   }
 
   /** What takes as long as it takes; the answer comes soon once nobody waits for it any more. */

@@ -276,6 +276,11 @@ export class Jails {
     return this.#find(owner, profile);
   }
 
+  /** The uid of a profile was taken back. */
+  forget(uid: AppUid): void {
+    this.#jails.delete(uid);
+  }
+
   /** The jail of a profile that an owner has, or an error in words. */
   known(owner: OwnerUid, profile: ProfileName): Jail {
     return this.#known(owner, profile);

@@ -266,7 +266,10 @@ function hello<const R extends string>(role: R) {
  *   diff ────────────────────────▶
  *         ◀──────────────────────── compared done | failed
  *   forget ──────────────────────▶
- *         ◀──────────────────────── done | failed
+ *         ◀──────────────────────── done | failed, without the home
+ *         ◀──────────────────────── progress* measured, with it
+ *   confirm ─────────────────────▶               (or it leaves: nothing is removed)
+ *         ◀──────────────────────── progress* done | failed
  *
  * Before any of these answers, where a passphrase is needed:
  *         ◀──────────────────────── passphrase
@@ -369,8 +372,8 @@ const clientToDispatcher = once(() =>
     }),
     /** What the person's own text changes. */
     v.strictObject({ type: v.literal("diff"), profile: profileName }),
-    /** The person's own text goes. */
-    v.strictObject({ type: v.literal("forget"), profile: profileName }),
+    /** The person's own text goes, and with `home` all that there is of the profile. */
+    v.strictObject({ type: v.literal("forget"), profile: profileName, home: v.boolean() }),
   ])
 );
 export type ClientToDispatcher = v.InferOutput<ReturnType<typeof clientToDispatcher>>;
@@ -504,6 +507,8 @@ const dispatcherToClient = once(() =>
       purpose: v.picklist(["unlock", "new", "change"]),
     }),
     v.strictObject({ type: v.literal("progress"), ...progressWords }),
+    /** A home that is to be removed, and what it takes on the disk. */
+    v.strictObject({ type: v.literal("measured"), uid: appUid, files: count, bytes: count }),
     v.strictObject({
       type: v.literal("converted"),
       /** null: that was done before, and only what is left is to be decided. */
@@ -655,6 +660,10 @@ export type LiveJail = v.InferOutput<typeof liveJail>;
  *         ◀──────────────────────── settled | refused
  *   passwd (+a pipe) ────────────▶
  *         ◀──────────────────────── changed | refused
+ *   measure ─────────────────────▶
+ *         ◀──────────────────────── progress* measured | refused
+ *   remove ──────────────────────▶
+ *         ◀──────────────────────── progress* removed | refused
  *   cancel ──────────────────────▶               (the request that it names is refused then)
  *   lend ────────────────────────▶
  *         ◀──────────────────────── lent | refused
@@ -702,6 +711,10 @@ const dispatcherToHelper = once(() =>
     }),
     /** Both passphrases are lines in the pipe that comes along. */
     v.strictObject({ type: v.literal("passwd"), id: requestId, uid: appUid }),
+    /** What a home takes on the disk. */
+    v.strictObject({ type: v.literal("measure"), id: requestId, uid: appUid }),
+    /** Removes a home, and takes the uid back when nothing of it is left. */
+    v.strictObject({ type: v.literal("remove"), id: requestId, uid: appUid }),
     v.strictObject({ type: v.literal("cancel"), id: requestId, uid: appUid }),
     v.strictObject({
       type: v.literal("lend"),
@@ -762,6 +775,9 @@ const helperToDispatcher = once(() =>
     /** The old home's new name in the data root; null: it is gone. */
     v.strictObject({ type: v.literal("settled"), id: requestId, kept: v.nullable(words) }),
     v.strictObject({ type: v.literal("changed"), id: requestId }),
+    v.strictObject({ type: v.literal("measured"), id: requestId, files: count, bytes: count }),
+    /** What is left of the uid, for which it is not taken back. */
+    v.strictObject({ type: v.literal("removed"), id: requestId, remains: v.array(words) }),
     v.strictObject({ type: v.literal("lent"), id: requestId }),
     v.strictObject({ type: v.literal("unlent"), id: requestId }),
     /** All that a jail has been lent. */
@@ -924,6 +940,8 @@ export const converterOptions = once(() =>
       parent: absolutePath,
       scratch: argument,
     }),
+    /** Counts all that is in a folder. */
+    v.strictObject({ what: v.literal("measure"), folder: absolutePath }),
     /** Removes all that is in a folder of root's own. */
     v.strictObject({ what: v.literal("remove"), folder: absolutePath }),
   ])

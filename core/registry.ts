@@ -1,5 +1,5 @@
 /**
- * Which uid belongs to which owner's profile, kept for ever in `uids.json`.
+ * Which uid belongs to which owner's profile, kept in `uids.json` until nothing of it is left.
  *
  * Run by the helper. The file is root's alone and replaced as a whole; what cannot be read is
  * refused and left as it is, because a registry that begins anew would give one profile's files to
@@ -11,6 +11,7 @@ import * as v from "valibot";
 import { type Fd, readAll, writeAll } from "../ipc/fd.ts";
 import { isErrno } from "../ipc/errno.ts";
 import { isKnownGid, isKnownUid } from "./accounts.ts";
+import { remainsOf } from "./home-removal.ts";
 import { AppjailError, wordsOf } from "./errors.ts";
 import {
   changeMode,
@@ -19,7 +20,6 @@ import {
   readText,
   removeFile,
   rename,
-  statusAt,
   statusOf,
   synchronize,
 } from "./kernel.ts";
@@ -101,11 +101,18 @@ export class Registry {
     );
   }
 
+  /** Takes a uid back, of which nothing is left anywhere. Durable when it returns. */
+  free(uid: AppUid): void {
+    const entries = this.#entries.filter((entry) => entry.uid !== uid);
+    store(this.#options, entries);
+    this.#entries = entries;
+  }
+
   /** Whether anything on the machine but us has to do with a uid. */
   #foreign(uid: number): boolean {
     return isKnownUid(uid) || isKnownGid(uid) ||
       isDelegated(uid, readText("/etc/subuid")) || isDelegated(uid, readText("/etc/subgid")) ||
-      statusAt(this.#options.dataRoot, String(uid)) !== undefined ||
+      remainsOf(this.#options.dataRoot, uid).length > 0 ||
       pidsOf(uid).length > 0;
   }
 }

@@ -11,7 +11,15 @@
 import { isErrno } from "../ipc/errno.ts";
 import type { Fd } from "../ipc/fd.ts";
 import { AppjailError, wordsOf } from "./errors.ts";
-import { namesIn, openFolder, openFolderBy, removeFile, removeFolder, statusOf } from "./kernel.ts";
+import {
+  namesIn,
+  openFolder,
+  openFolderBy,
+  removeFile,
+  removeFolder,
+  statusAt,
+  statusOf,
+} from "./kernel.ts";
 import { printable } from "./log.ts";
 import type { Pace } from "./pace.ts";
 
@@ -87,6 +95,64 @@ export async function removeTree(
     });
   } finally {
     here?.close();
+  }
+}
+
+/**
+ * Counts the names below a folder, and the bytes that they take on the disk. Nothing that is mounted
+ * there is entered.
+ *
+ * @param counted called for each name, with the sums so far
+ */
+export async function measureTree(
+  top: Fd,
+  pace: Pace,
+  counted: (files: number, bytes: number) => void = () => {},
+): Promise<{ readonly files: number; readonly bytes: number }> {
+  let [files, bytes] = [0, 0];
+  const enter = (folder: Fd, name: string): Fd => openFolderBy(folder, name, "no mounts");
+  const level = (name: string, folder: Fd): Level => (
+    { name, inode: statusOf(folder).inode, names: [...namesIn(folder)] }
+  );
+  let here = enter(top, ".");
+  try {
+    const levels = [level("", here)];
+    for (let last = levels.at(-1); last !== undefined; last = levels.at(-1)) {
+      await pace.step();
+      const name = last.names.pop();
+      if (name === undefined) {
+        levels.pop();
+        const above = levels.at(-1);
+        if (above === undefined) break;
+        const up = openFolder(here, "..");
+        here.close();
+        here = up;
+        if (statusOf(here).inode !== above.inode) {
+          throw new Error("it is moved while it is measured");
+        }
+        continue;
+      }
+      const status = statusAt(here, name);
+      if (status === undefined) continue;
+      files++;
+      // What has several names goes with the last of them.
+      bytes += Math.floor(status.stored / (status.kind === "file" ? status.links : 1));
+      counted(files, bytes);
+      if (status.kind !== "folder") continue;
+      let below: Fd;
+      try {
+        below = enter(here, name);
+      } catch (error) {
+        if (isErrno(error, "EXDEV")) continue;
+        throw error;
+      }
+      here.close();
+      here = below;
+      levels.push(level(name, here));
+    }
+    return { files, bytes };
+  } finally {
+    here.close();
   }
 }
 

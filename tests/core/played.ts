@@ -277,6 +277,8 @@ export class Theatre implements AsyncDisposable {
       case "convert":
       case "settle":
       case "passwd":
+      case "measure":
+      case "remove":
       case "cancel":
       case "lend":
       case "unlend":

@@ -203,7 +203,7 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
     { type: "write", profile, text: "x", before: "y" },
   ],
   diff: [{ type: "diff", profile }],
-  forget: [{ type: "forget", profile }],
+  forget: [true, false].map((home) => ({ type: "forget", profile, home })),
 };
 
 const progress = { phase: "copying", files: 1, files_total: 2, bytes: 3, bytes_total: 4 } as const;
@@ -305,6 +305,7 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
     }))
   ),
   progress: [{ type: "progress", ...progress }],
+  measured: [{ type: "measured", uid, files: 0, bytes: 2 ** 50 }],
   converted: [{ type: "converted", copied: null }, {
     type: "converted",
     copied: { files: 1, bytes: 2, notes: ["words"] },
@@ -332,6 +333,8 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
   })),
   settle: [{ type: "settle", id: 3, uid, keep: true }],
   passwd: [{ type: "passwd", id: 3, uid }],
+  measure: [{ type: "measure", id: 3, uid }],
+  remove: [{ type: "remove", id: 3, uid }],
   cancel: [{ type: "cancel", id: 3, uid }],
   lend: [{ type: "lend", id: 3, uid, ...lend, until: null }],
   unlend: [{ type: "unlend", id: 3, uid, name: "x" }],
@@ -383,6 +386,11 @@ const helperToDispatcher: Samples<HelperToDispatcher> = {
   progress: [{ type: "progress", id: 1, ...progress }],
   converted: [{ type: "converted", id: 1, files: 1, bytes: 2, notes: [] }],
   settled: [{ type: "settled", id: 1, kept: null }, { type: "settled", id: 1, kept: "/data/1" }],
+  measured: [{ type: "measured", id: 1, files: 3, bytes: 0 }],
+  removed: [
+    { type: "removed", id: 1, remains: [] },
+    { type: "removed", id: 1, remains: ["1100.plain"] },
+  ],
   changed: [{ type: "changed", id: 1 }],
   lent: [{ type: "lent", id: 1 }],
   unlent: [{ type: "unlent", id: 1 }],

@@ -84,7 +84,7 @@ jailTest("who is not root, and what makes no sense, is told so in a line", async
   const twice = await refusal([...world.daemonWords(), "--user", "man"]);
   assert.equal(twice.code, 100);
   assert.match(twice.stderr, /Cannot use "--user": it was given before/);
-  assert.deepEqual(names(world.folder), ["data", "state"]);
+  assert.deepEqual(names(world.folder), ["admin", "data", "profiles", "state"]);
 });
 
 // More of them, without a daemon, in tests/cmd/daemon.test.ts.
@@ -278,7 +278,7 @@ jailTest("jails stay when the daemon leaves or is killed, and the next one has t
   assert.equal(stopped.code, 0, stopped.stderr);
   assert.deepEqual(appProcesses(), []);
   assert.equal(await world.stopDaemon(), 0);
-  assert.deepEqual(names(world.folder), ["data", "state"]);
+  assert.deepEqual(names(world.folder), ["admin", "data", "profiles", "state"]);
 });
 
 jailTest("each signal that means to leave is obeyed, also before the daemon is ready", async () => {
@@ -286,7 +286,7 @@ jailTest("each signal that means to leave is obeyed, also before the daemon is r
   for (const signal of ["SIGINT", "SIGHUP", "SIGTERM"] as const) {
     Deno.kill(world.helperPid, signal);
     assert.equal(await world.daemonEnded(), 0, signal);
-    assert.deepEqual(names(world.folder), ["data", "state"]);
+    assert.deepEqual(names(world.folder), ["admin", "data", "profiles", "state"]);
     await world.startDaemon();
   }
   await world.stopDaemon();

@@ -31,5 +31,5 @@ jailTest("a program runs as a user of its own, and a second one joins its jail",
   assert.deepEqual(await world.status(), []);
   assert.equal(await world.stopDaemon(), 0);
   const left = [...Deno.readDirSync(world.folder)].map(({ name }) => name).sort();
-  assert.deepEqual(left, ["bus", "bus.conf", "data", "state"]);
+  assert.deepEqual(left, ["admin", "bus", "bus.conf", "data", "profiles", "state"]);
 });

@@ -86,7 +86,9 @@ jailTest("homes of uids that were never given are left alone, and pipes are clos
     for (const type of ["unlock", "passwd"]) {
       await refused(dispatcher, { type, id: 6, uid } as never, ["a"], never);
     }
-    await refused(dispatcher, { type: "conversion", id: 7, uid } as never, [], never);
+    for (const type of ["conversion", "measure", "remove"]) {
+      await refused(dispatcher, { type, id: 7, uid } as never, [], never);
+    }
     for (const keep of [true, false]) {
       await refused(dispatcher, { type: "settle", id: 8, uid, keep } as never, [], never);
     }
@@ -109,6 +111,9 @@ jailTest("what makes no sense for a home is refused, and changes nothing of it",
       ({ type: "settle", id, uid, keep: false }) as const;
     // Its jail is there.
     await refused(dispatcher, convert(plain), ["a", "a"], /program|running|jail/);
+    for (const type of ["measure", "remove"]) {
+      await refused(dispatcher, { type, id: 7, uid: plain } as never, [], /program|running|jail/);
+    }
     await refused(
       dispatcher,
       { type: "passwd", id: 6, uid: plain } as never,

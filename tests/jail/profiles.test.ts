@@ -17,18 +17,8 @@ import {
   World,
 } from "./world.ts";
 
-/** Folders of profiles that a test can write to: `shipped` and `admin` in the scratch folder. */
-const folders = {
-  before: async (folder: string): Promise<void> => {
-    for (const name of ["shipped", "admin"]) await Deno.mkdir(`${folder}/${name}`);
-  },
-  wrap: (words: readonly string[], folder: string): readonly string[] => [
-    ...words,
-    ...["--profiles-dir", `${folder}/shipped`, "--admin-profiles", `${folder}/admin`],
-  ],
-};
-
-type Where = "shipped" | "admin";
+/** Folders of profiles in the scratch folder: those that come with the program, and the machine's. */
+type Where = "profiles" | "admin";
 
 async function put(world: World, where: Where, name: string, text: string): Promise<void> {
   // As a package does it: a new file in the place of the old one.
@@ -55,7 +45,7 @@ function ownFile(world: World, uid: number, name: string): string {
   return `${world.state}/profiles/${uid}/${name}.toml`;
 }
 
-themeTest("a person's own profiles are theirs alone", folders, async (t, world) => {
+themeTest("a person's own profiles are theirs alone", {}, async (t, world) => {
   await kept(
     world,
     uA,
@@ -94,9 +84,18 @@ themeTest("a person's own profiles are theirs alone", folders, async (t, world) 
           unwritten,
         ]] as const
       ) {
-        const answer = await answerOf(askAs(uA, world, { type, ...request }));
+        const more = type === "forget" ? { home: false } : {};
+        const answer = await answerOf(askAs(uA, world, { type, ...request, ...more }));
         assert.deepEqual(answer, { ...failed, message: words });
       }
+      await world.run("secret", ["sh", "-c", "echo kept > ~/note"], { uid: uB });
+      await world.client(["stop", "secret"], { uid: uB });
+      const all = { type: "forget", ...request, home: true };
+      assert.deepEqual(await answerOf(askAs(uA, world, all)), {
+        ...failed,
+        message: 'You have no profile "secret"',
+      });
+      assert.equal(await world.run("secret", ["cat", "/home/secret/note"], { uid: uB }), "kept");
       const write = { type: "write", ...request, text: "gpu = false" };
       // A text of that name would be A's own; who takes B's for what is there is told so.
       const stale = await answerOf(askAs(uA, world, { ...write, before }));
@@ -112,8 +111,8 @@ themeTest("a person's own profiles are theirs alone", folders, async (t, world) 
         ...failed,
         message,
       });
-      const all = await answerOf(askAs(0, world, { type: "written" }));
-      assert.deepEqual(all, { type: "done" });
+      const written = await answerOf(askAs(0, world, { type: "written" }));
+      assert.deepEqual(written, { type: "done" });
     },
   );
 
@@ -122,7 +121,11 @@ themeTest("a person's own profiles are theirs alone", folders, async (t, world) 
     for (const profile of [...names, "root", 5, null, ["mail"], {}]) {
       for (const type of ["show", "check", "write", "diff", "forget"]) {
         const text = type === "check" || type === "write" ? { text: "gpu = true" } : {};
-        const before = type === "write" ? { before: null } : {};
+        const before = type === "write"
+          ? { before: null }
+          : type === "forget"
+          ? { home: true }
+          : {};
         const channel = askAs(uA, world, { type, profile, ...text, ...before });
         const answer = await answerOf(channel).catch(() => undefined);
         assert(answer === undefined || answer.type === "failed", JSON.stringify([type, profile]));
@@ -145,7 +148,7 @@ themeTest("a person's own profiles are theirs alone", folders, async (t, world) 
   });
 });
 
-themeTest("a text that is wrong is not kept, and all of it is told", folders, async (t, world) => {
+themeTest("a text that is wrong is not kept, and all of it is told", {}, async (t, world) => {
   await t.step("with file, line and the nearest name", async () => {
     const { code, stderr } = await write(world, uA, "web", 'netwrok = "none"\ngpu = 5\n');
     assert.equal(code, 100);
@@ -212,7 +215,7 @@ themeTest("a text that is wrong is not kept, and all of it is told", folders, as
   });
 });
 
-themeTest("what stands in the place of a text and is none", folders, async (t, world) => {
+themeTest("what stands in the place of a text and is none", {}, async (t, world) => {
   const { uid: dispatcher = 0 } = await Deno.stat(`${world.state}/profiles`);
   const own = dispatcher ?? 0;
   const place = async (name: string, make: (path: string) => Promise<void>): Promise<void> => {
@@ -283,13 +286,13 @@ themeTest("what stands in the place of a text and is none", folders, async (t, w
   });
 });
 
-themeTest("which profile a command finds", folders, async (t, world) => {
+themeTest("which profile a command finds", {}, async (t, world) => {
   const profileOf = async (...words: readonly string[]): Promise<string> => {
     const { code, stdout, stderr } = await world.client(["run", ...words], { uid: uA });
     assert.equal(code, 0, stderr);
     return stdout.trim();
   };
-  await put(world, "shipped", "printer", 'executables = ["printenv"]\nenv.GREETING = "hello"');
+  await put(world, "profiles", "printer", 'executables = ["printenv"]\nenv.GREETING = "hello"');
 
   await t.step("one that names it", async () => {
     assert.equal(await profileOf("printenv", "APPJAIL_PROFILE"), "printer");
@@ -332,7 +335,7 @@ themeTest("which profile a command finds", folders, async (t, world) => {
   });
 });
 
-themeTest("what a profile says is what its programs get", folders, async (t, world) => {
+themeTest("what a profile says is what its programs get", {}, async (t, world) => {
   await t.step("variables: below --env, over what comes along", async () => {
     await kept(world, uA, "vars", 'env = { A = "profile", B = "profile", LANG = "C" }');
     const options = { uid: uA, env: { LANG: "de_DE.UTF-8", B: "outside" } };
@@ -378,8 +381,8 @@ themeTest("what a profile says is what its programs get", folders, async (t, wor
   });
 });
 
-themeTest("the commands show, make, compare and delete", folders, async (t, world) => {
-  await put(world, "shipped", "web", 'description = "A browser"\nnetwork = "none"\ngpu = true\n');
+themeTest("the commands show, make, compare and delete", {}, async (t, world) => {
+  await put(world, "profiles", "web", 'description = "A browser"\nnetwork = "none"\ngpu = true\n');
   await put(world, "admin", "web", "gpu = false\n");
   const asA = async (...words: readonly string[]): Promise<Outcome> =>
     await world.client(["profile", ...words], { uid: uA });
@@ -404,15 +407,15 @@ themeTest("the commands show, make, compare and delete", folders, async (t, worl
     const { stdout } = await asA("show", "web");
     assert.match(
       stdout,
-      /# --- .*\/shipped\/web\.toml\n.*A browser[^]*# --- .*\/admin\/web\.toml\n/,
+      /# --- .*\/profiles\/web\.toml\n.*A browser[^]*# --- .*\/admin\/web\.toml\n/,
     );
     const resolved = await asA("show", "web", "--resolved");
-    assert.match(resolved.stdout, /^network = "none" +# .*\/shipped\/web\.toml$/m);
+    assert.match(resolved.stdout, /^network = "none" +# .*\/profiles\/web\.toml$/m);
     assert.match(resolved.stdout, /^gpu = false +# .*\/admin\/web\.toml$/m);
     assert.match(resolved.stdout, /^display = "none"$/m);
     const { settings, sources } = JSON.parse((await asA("show", "web", "--json")).stdout);
     assert.deepEqual([settings.network, settings.dbus.session], ["none", "private"]);
-    assert.match(sources.network, /shipped/);
+    assert.match(sources.network, /profiles/);
     assert.equal((await asA("show", "nothing")).code, 111);
   });
 
@@ -432,7 +435,7 @@ themeTest("the commands show, make, compare and delete", folders, async (t, worl
     const { stdout } = await asA("diff", "web");
     assert.match(
       stdout,
-      /^- network = "none" {2}# .*shipped.*\n\+ network = "host" {2}# gives more\n- shared = true {2}# built in\n\+ shared = false\n$/,
+      /^- network = "none" {2}# .*profiles.*\n\+ network = "host" {2}# gives more\n- shared = true {2}# built in\n\+ shared = false\n$/,
     );
     assert.equal((await asA("diff", "other")).code, 111);
   });
@@ -519,7 +522,7 @@ themeTest("the commands show, make, compare and delete", folders, async (t, worl
 jailTest(
   "profiles outlive the daemon and its dispatcher, and there is an end to their number",
   async () => {
-    await using world = await World.start(folders);
+    await using world = await World.start();
     await kept(world, uA, "stays", 'env.A = "yes"');
     Deno.kill(await world.dispatcherPid(), "SIGKILL");
     await until("the next dispatcher has it", async () => {
@@ -545,3 +548,107 @@ jailTest(
     assert.equal(list.stdout.split("\n").length, 301);
   },
 );
+
+themeTest("deleting a profile with its home", {}, async (t, world) => {
+  const home = (uid: number): string => `${world.data}/${uid}`;
+  const remove = async (name: string, ...words: readonly string[]): Promise<Outcome> =>
+    await world.client(["profile", "delete", name, "--home", ...words], { uid: uA });
+  const uidOf = async (name: string): Promise<number> =>
+    Number(await world.shell(name, "echo secret > ~/file; mkdir ~/a; id -u", { uid: uA }));
+
+  await t.step("says how much there is, and does nothing unasked", async () => {
+    const uid = await uidOf("mail");
+    const running = await remove("mail", "--yes");
+    assert.equal(running.code, 111);
+    assert.match(running.stderr, /its jail is there; stop it first: appjail stop mail/);
+    await world.client(["stop", "mail"], { uid: uA });
+    const { code, stdout } = await remove("mail");
+    assert.equal(code, 0);
+    assert.match(
+      stdout,
+      new RegExp(
+        `^the home of mail \\(uid ${uid}\\): 3 files, .*\nnothing was deleted; .*--yes\n$`,
+      ),
+    );
+    assert.equal(await Deno.readTextFile(`${home(uid)}/file`), "secret\n");
+    const without = await world.client(["profile", "delete", "mail", "--yes"], { uid: uA });
+    assert.match(without.stderr, /Cannot use --yes without --home/);
+  });
+
+  await t.step("removes all of it, and gives the uid back", async () => {
+    await kept(world, uA, "mail", "linger = 0");
+    const uid = await uidOf("mail");
+    await world.client(["stop", "mail"], { uid: uA });
+    const { code, stdout, stderr } = await remove("mail", "--yes");
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /deleted mail\n$/);
+    const names = [...Deno.readDirSync(world.data)].map(({ name }) => name);
+    assert.deepEqual(names, [".lock"]);
+    assert.equal((await world.client(["profile", "list", "--names"], { uid: uA })).stdout, "");
+    assert.deepEqual(JSON.parse(await Deno.readTextFile(`${world.state}/uids.json`)).uids, []);
+    // Attack 7: whoever is given it next, here another person, sees nothing of the old one.
+    const seen = await world.shell("fresh", "id -u; ls -A ~ /tmp /dev/shm | wc -l", { uid: uB });
+    assert.equal(seen.split("\n")[0], String(uid));
+    assert.equal((await world.client(["logs", "fresh"], { uid: uB })).stdout, "");
+    assert.equal((await world.client(["run", "-p", "mail", "true"], { uid: uA })).code, 0);
+    assert.equal((await Deno.stat(home(uid + 1))).uid, uid + 1);
+  });
+
+  await t.step(
+    "whatever is in it: deep folders, links to elsewhere, what may not be read",
+    async () => {
+      const script = "cd; mkdir deep; cd deep; i=0; while [ $i -lt 300 ]; do mkdir d; cd d; " +
+        "i=$((i+1)); done; cd; ln -s /etc etc; mkfifo pipe; mkdir shut; chmod 0 shut; id -u";
+      const uid = Number(await world.shell("odd", script, { uid: uA }));
+      await Deno.writeTextFile(`${world.folder}/victim`, "kept");
+      await Deno.link(`${world.folder}/victim`, `${home(uid)}/victim`);
+      await world.client(["stop", "odd"], { uid: uA });
+      const { code, stdout, stderr } = await remove("odd", "--yes");
+      assert.equal(code, 0, stderr);
+      assert.match(stdout, /: 306 files, /);
+      assert.throws(() => Deno.lstatSync(home(uid)), Deno.errors.NotFound);
+      assert.equal(await Deno.readTextFile(`${world.folder}/victim`), "kept");
+      assert((await Deno.stat("/etc")).isDirectory);
+    },
+  );
+
+  await t.step("one that was interrupted is gone on with, and the new home goes, too", async () => {
+    const uid = await uidOf("twice");
+    await world.client(["stop", "twice"], { uid: uA });
+    // As when all was killed between the move and the end.
+    await Deno.mkdir(`${world.data}/.${uid}.removal`, { mode: 0o700 });
+    await Deno.rename(home(uid), `${world.data}/.${uid}.removal/${uid}`);
+    assert.equal(await uidOf("twice"), uid, "it may be used again meanwhile");
+    await world.client(["stop", "twice"], { uid: uA });
+    assert.equal((await remove("twice", "--yes")).code, 0);
+    const left = [...Deno.readDirSync(world.data)].filter(({ name }) => name.includes(String(uid)));
+    assert.deepEqual(left, []);
+  });
+
+  await t.step("a uid of which something remains is not given back", async () => {
+    const uid = await uidOf("old");
+    await world.client(["stop", "old"], { uid: uA });
+    await Deno.mkdir(`${home(uid)}.plain`, { mode: 0o700 });
+    const { code, stderr } = await remove("old", "--yes");
+    assert.equal(code, 0, stderr);
+    assert.match(
+      stderr,
+      new RegExp(`uid ${uid} stays old's, because there is still: ${uid}.plain`),
+    );
+    assert.notEqual(await world.run("other", ["id", "-u"], { uid: uB }), String(uid));
+    await Deno.remove(`${home(uid)}.plain`);
+    assert.equal((await remove("old", "--yes")).code, 0);
+  });
+
+  await t.step("a home that is another's folder, or a link, is left alone", async () => {
+    const uid = await uidOf("bent");
+    await world.client(["stop", "bent"], { uid: uA });
+    await Deno.rename(home(uid), `${world.folder}/moved`);
+    await Deno.symlink("/etc", home(uid));
+    const { code, stderr } = await remove("bent", "--yes");
+    assert.notEqual(code, 0);
+    assert.match(stderr, /Cannot /);
+    assert((await Deno.stat("/etc/passwd")).isFile);
+    assert.equal(await Deno.readLink(home(uid)), "/etc");
+  });
+});

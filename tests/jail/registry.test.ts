@@ -217,6 +217,7 @@ jailTest("a registry that cannot be written gives no uid, and the old one stays"
   assert.equal(Deno.readTextFileSync(path), good);
   assert.deepEqual([...Deno.readDirSync(world.state)].map(({ name }) => name).sort(), [
     "lock",
+    "profiles",
     "uids.json",
   ]);
   assert.deepEqual([...Deno.readDirSync(world.data)].map(({ name }) => name).sort(), [

@@ -89,13 +89,16 @@ jailTest("each process has the descriptors and the power that it needs, and no m
         "run/ctl",
         "run/vault",
         "run/convert",
+        "run/buses",
         "state",
         "state/lock",
+        "state/profiles",
+        "profiles",
         "data",
         "data/.lock",
       ],
     ),
-    dispatcher: [],
+    dispatcher: inWorld("state/profiles", "profiles"),
     jailer: inWorld(`run/jails/${firstUid}/lock`),
   };
   // Inodes of every unix socket there is: what is none of these reaches a network.
@@ -325,14 +328,15 @@ jailTest("a role that could have power again does not go on", async () => {
   await using world = await World.start();
   await world.client(["run", "--detach", "-p", "mine", "--", "sleep", "1000"], { uid: uA });
   const roles = await rolesOf(world);
-  // Descriptors as they should be: a socket whose other end is gone, one that listens, a file.
+  // Descriptors as they should be: a socket whose other end is gone, one that listens, a file; folders.
   const given = (second: "socket" | "file") =>
     `use POSIX; use Socket; $^F = 99;
      socketpair(A, B, AF_UNIX, SOCK_STREAM, 0) or die;
      ${
       second === "file" ? "open(C, '<', '/etc/passwd')" : "socket(C, AF_UNIX, SOCK_STREAM, 0)"
     } or die;
-     POSIX::dup2(fileno(C), 4); POSIX::close(fileno(C)) if fileno(C) > 4; exec @ARGV or die;`;
+     POSIX::dup2(fileno(C), 4); POSIX::close(fileno(C)) if fileno(C) > 4;
+     open(D, '<', '/usr') or die; POSIX::dup2(fileno(D), 5); POSIX::dup2(5, 6); exec @ARGV or die;`;
   const nobody = ["--reuid=65534", "--regid=65534"];
   const clean = [...nobody, "--clear-groups", "--no-new-privs"];
   const drops: readonly (readonly [drop: readonly string[], says: RegExp])[] = [

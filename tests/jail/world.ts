@@ -47,6 +47,11 @@ export interface WorldOptions {
   /** Who may do what on the bus, in dbus-daemon(1)'s words. */
   readonly policy?: string;
   readonly flags?: readonly string[];
+  /**
+   * Where the profiles are that come with the program; by default `profiles` in the scratch folder,
+   * which is empty. The administrator's are in `admin` there.
+   */
+  readonly profiles?: string;
   /** How long an idle jail stays, in seconds. */
   readonly linger?: number;
   readonly env?: Readonly<Record<string, string>>;
@@ -183,6 +188,7 @@ export class World implements AsyncDisposable {
     const { prefix = publicFolder === "/tmp" ? "appjail-test-" : "" } = options;
     const folder = await Deno.makeTempDir({ dir: publicFolder, prefix });
     await Deno.chmod(folder, 0o755);
+    for (const name of ["profiles", "admin"]) await Deno.mkdir(`${folder}/${name}`);
     const world = new World(folder, options);
     try {
       await options.before?.(folder);
@@ -223,6 +229,7 @@ export class World implements AsyncDisposable {
   /** The words of the daemon, to start it by hand. */
   daemonWords(): readonly string[] {
     const { bus, flags = [], linger = 1, launcher = [] } = this.#options;
+    const { profiles = `${this.folder}/profiles` } = this.#options;
     return [
       ...launcher,
       ...program(),
@@ -230,6 +237,7 @@ export class World implements AsyncDisposable {
       ...["--bus", bus === true ? this.busAddress : "none"],
       ...["--data-root", this.data, "--state-dir", this.state, "--runtime-dir", this.runtime],
       ...["--uid-range", `${firstUid}-${lastUid}`, "--user", "nobody", "--linger", `${linger}`],
+      ...["--profiles-dir", profiles, "--admin-profiles", `${this.folder}/admin`],
       ...flags,
     ];
   }
