@@ -250,9 +250,13 @@ jailTest("jails stay when the daemon leaves or is killed, and the next one has t
     ["the daemon is told to leave", async () => {
       assert.equal(await world.stopDaemon(), 0);
       assert.match(world.log, /helper: leaving; 1 jail stays/);
-      // Neither its socket nor its mount is left, and what runs runs on.
+      // Neither its socket nor its mount is left, and what runs runs on, with what it is lent.
       assert.deepEqual(names(world.runtime), ["ctl", "jails", "lock", "program"]);
-      assert(!Deno.readTextFileSync("/proc/self/mounts").includes(world.folder));
+      const mounts = Deno.readTextFileSync("/proc/self/mounts").split("\n")
+        .filter((line) => line.includes(world.folder));
+      assert.deepEqual(mounts.map((line) => line.split(" ")[1]), [
+        `${world.runtime}/jails/${before.uid}/lend`,
+      ]);
       const alone = count();
       await until("the program counts without a daemon", () => count() > alone);
       await world.startDaemon();
