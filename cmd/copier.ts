@@ -28,7 +28,7 @@ import { begin } from "../core/role.ts";
 /** Runs the copier, in the folder that is the profile's home. */
 export async function copier(text: string): Promise<number> {
   begin("copier", v.strictObject({}), text, []);
-  provePowerless();
+  provePowerless(null);
   setUmask(0o077);
   // Each folder on the way down is open.
   raiseDescriptorLimit();

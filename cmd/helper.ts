@@ -15,6 +15,7 @@ import { poller } from "../ipc/poller.ts";
 import { listen, pair } from "../ipc/socket.ts";
 import { accountOf, nameOf } from "../core/accounts.ts";
 import { pause, within } from "../core/deadline.ts";
+import { groupsFor } from "../core/devices.ts";
 import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
 import { openRootFolder, prepareHome } from "../core/home.ts";
 import { hostLayout, hostText } from "../core/host.ts";
@@ -48,7 +49,7 @@ import {
   spawn,
   tryLock,
 } from "../core/kernel.ts";
-import { Lending } from "../core/lending.ts";
+import { Lending, ownerOf } from "../core/lending.ts";
 import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
 import { type Log, logOf, printable } from "../core/log.ts";
 import { type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
@@ -87,13 +88,13 @@ const endDeadline = 10_000;
 /** How long it may take before its home is cut off: what waits for that cannot be killed. */
 const hangPatience = 2_000;
 
-/** The words by which a process becomes a uid and nothing more. setpriv(1). */
-function dropTo(uid: number, gid: number): readonly string[] {
+/** The words by which a process becomes a uid, in these groups, and nothing more. setpriv(1). */
+function dropTo(uid: number, gid: number, groups: readonly number[] = []): readonly string[] {
   return [
     setpriv,
     `--reuid=${uid}`,
     `--regid=${gid}`,
-    "--clear-groups",
+    groups.length === 0 ? "--clear-groups" : `--groups=${groups.join(",")}`,
     "--no-new-privs",
     "--bounding-set=-all",
     "--inh-caps=-all",
@@ -689,10 +690,12 @@ class Helper implements AsyncDisposable {
         }
         using errorsWrite = errors.write;
         using nothing = open("/dev/null", 0);
+        const groups = groupsFor(spec.devices, ownerOf(owner));
         const jailer: JailerOptions = {
           profile,
           uid: shown,
           session_bus: spec.buses.session,
+          groups: groups.length,
           memory: spec.limits.memory,
         };
         // After the filter's, or in its place.
@@ -718,7 +721,14 @@ class Helper implements AsyncDisposable {
         wordsWrite.close();
         const command = roleCommand(programInJail, form === "compiled", "jailer", jailer);
         spawn({
-          ...started([...dropTo(uid, uid), bubblewrap, "--args", "5", "--", ...command.argv], spec),
+          ...started([
+            ...dropTo(uid, uid, groups),
+            bubblewrap,
+            "--args",
+            "5",
+            "--",
+            ...command.argv,
+          ], spec),
           env: roleEnvironment,
           descriptors: [
             nothing.number,

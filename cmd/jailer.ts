@@ -91,7 +91,7 @@ const helloDeadline = 10_000;
 export async function jailer(text: string): Promise<number> {
   const options = begin("jailer", jailerOptions(), text, ["socket", "file"]);
   forbidInspection();
-  provePowerless();
+  provePowerless(options.groups);
   // What programs would otherwise have from the shell in which the daemon was started.
   leaveSessionKeyring();
   setUmask(0o022);

@@ -789,8 +789,10 @@ export function ownPid(): number {
  * permanently_set_uid(3) does; the calls are for this thread alone, and it ends when they succeed.
  *
  * @throws when this process is root, or could be again
+ *
+ * @param groups in how many supplementary groups it has to be; null: in whatever a jail has
  */
-export function provePowerless(): void {
+export function provePowerless(groups: number | null = 0): void {
   const PR_GET_NO_NEW_PRIVS = 39;
   const has = syscall(sys.getuid) === 0 || effectiveUid() === 0
     ? "it is root"
@@ -798,8 +800,8 @@ export function provePowerless(): void {
     ? "it can become root"
     : syscall(sys.setresgid, 0, 0, 0) === 0
     ? "it can join root's group"
-    : syscall(sys.getgroups) !== 0
-    ? "it is in supplementary groups"
+    : groups !== null && syscall(sys.getgroups) !== groups
+    ? "it is in supplementary groups that are not its own"
     : syscall(sys.prctl, PR_GET_NO_NEW_PRIVS) !== 1
     ? "a set-user-id program could make it root"
     : undefined;

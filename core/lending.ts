@@ -375,7 +375,7 @@ function sharedFolder(person: Person, home: string, profile: ProfileName): strin
 }
 
 /** Somebody as passwd(5) and group(5) have them; who is in neither has a group like their uid. */
-function ownerOf(uid: number): Owner {
+export function ownerOf(uid: number): Owner {
   const account = accountOf(hostText("/etc/passwd"), uid);
   return {
     uid,

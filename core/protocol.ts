@@ -1040,6 +1040,8 @@ export const jailerOptions = once(() =>
     uid: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xfffffffe)),
     /** private: one that the jailer starts; filtered: one that is there. */
     session_bus: v.picklist(["private", "none", "filtered"]),
+    /** In how many supplementary groups it has to be: those of its devices. */
+    groups: count,
     /** What each program may have, in bytes; null: as much as there is. */
     memory: v.nullable(v.pipe(v.number(), v.integer(), v.minValue(1))),
   })

@@ -34,7 +34,7 @@ export interface SpecContext {
 
 /** As which uid programs see themselves. */
 export function shownUid({ owner, uid }: Allocation, settings: Settings): number {
-  return hasOwnersUid(settings) ? owner : uid;
+  return hasOwnersUid(settings) && owner !== 0 ? owner : uid;
 }
 
 /** A bus believes nobody who has another uid than it: D-Bus Specification, EXTERNAL. */
@@ -49,7 +49,8 @@ export function specOf(settings: Settings, context: SpecContext): JailSpec {
   return {
     network: network === "none" ? "none" : settings.network,
     hostname: settings.hostname,
-    same_uid: hasOwnersUid(settings),
+    // Nobody is to look like root, whatever that may do.
+    same_uid: hasOwnersUid(settings) && allocation.owner !== 0,
     home: settings.home,
     tmpfs: [...settings.tmpfs],
     devices: [...settings.devices, ...settings.gpu ? graphics : []],

@@ -764,7 +764,7 @@ Deno.test("the options of the roles are as strict as messages", () => {
       admin_profiles: "/etc/appjail/profiles",
       debug: true,
     }],
-    jailer: [jailerOptions(), { profile, uid, session_bus: "private", memory: null }],
+    jailer: [jailerOptions(), { profile, uid, session_bus: "private", groups: 0, memory: null }],
   } as const;
   for (const [schema, value] of Object.values(options)) {
     deepEqual(parse(schema, value), { value });
