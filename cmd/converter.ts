@@ -20,14 +20,18 @@ import {
   exists,
   freeSpace,
   leaveSessionKeyring,
+  makeFolder,
   namesIn,
   openFolder,
+  openFolderBy,
   openPidfd,
   raiseDescriptorLimit,
   reap,
+  rename,
   setUmask,
   signalPidfd,
   spawn,
+  statusAt,
   statusOf,
   unmount,
 } from "../core/kernel.ts";
@@ -248,6 +252,7 @@ class Converter {
           `${megabytes(room)}; nothing was changed`,
       );
     }
+    await mendUnreadable(copy, pace);
     for (let round = 1;; round++) {
       const said = new CopyProgress(all);
       await this.#runRsync(copyCommand("dense", from, to, target), said, excluding(all.sparse));
@@ -433,6 +438,28 @@ async function listen(end: Fd, heard: (text: string) => void): Promise<void> {
     if (count === 0) return;
     if (count !== undefined) {
       heard(decoder.decode(buffer.subarray(0, count), { stream: true }));
+    }
+  }
+}
+
+/**
+ * Puts an empty folder in the place of each of a copy's that cannot be read. gocryptfs that is killed
+ * while it makes one may leave it without the file that every folder of its has; there is nothing in
+ * it then, but rsync could go no further, in this run nor in any other. To be removed it would need
+ * that file, too.
+ */
+async function mendUnreadable(folder: Fd, pace: Pace): Promise<void> {
+  for (const name of namesIn(folder)) {
+    await pace.step();
+    if (statusAt(folder, name)?.kind !== "folder") continue;
+    try {
+      using inside = openFolderBy(folder, name, "no mounts");
+      await mendUnreadable(inside, pace);
+    } catch (error) {
+      if (!isErrno(error, "EIO")) throw error;
+      const fresh = ".appjail-mended";
+      makeFolder(folder, fresh, 0o700);
+      rename(folder, fresh, name);
     }
   }
 }

@@ -283,6 +283,27 @@ function fillWith(folder: string, files: number, random: Random): void {
   }
 }
 
+jailTest("a folder of which gocryptfs was killed while it made it is no obstacle", async () => {
+  await using bench = new Bench();
+  await Deno.mkdir(`${bench.path("plain")}/a/b/c`, { recursive: true });
+  await Deno.writeTextFile(`${bench.path("plain")}/a/note`, "kept");
+  await bench.make("gocryptfs");
+  await bench.mount("gocryptfs");
+  assert.equal((await bench.perform(bench.copy("gocryptfs"))).type, "done");
+  await bench.unmount();
+  // Each of its folders has a file of this name; the innermost has nothing else.
+  const { stdout } = await execute([
+    ...["find", bench.path("volume"), "-mindepth", "3", "-name", "gocryptfs.diriv"],
+  ]);
+  const [innermost = ""] = stdout.trim().split("\n").toSorted((a, b) => b.length - a.length);
+  await Deno.remove(innermost);
+  await bench.mount("gocryptfs");
+  await assert.rejects(Array.fromAsync(Deno.readDir(`${bench.path("mount")}/a/b/c`)));
+  const answer = await bench.perform(bench.copy("gocryptfs"));
+  assert.equal(answer.type, "done", JSON.stringify(answer));
+  assertSame(await listing(bench.path("mount")), await listing(bench.path("plain")));
+});
+
 /** Everything that has something open in a folder, but this process. */
 function usersOf(folder: string): readonly number[] {
   return allPids().filter((pid) => {
