@@ -94,6 +94,7 @@ jailTest("status shows a person their own jails and programs", async (t) => {
       uid: firstUid,
       state: "running",
       processes: 1,
+      changed: false,
       lends: [],
       home: { kind: null, unlocked: false, until: null, problem: null },
     });
