@@ -721,6 +721,8 @@ class Helper implements AsyncDisposable {
           session: true,
         });
       }
+      // Before: the first program is already told of what it was lent, and comes as soon as it can.
+      this.#tellLends(channel, uid);
       channel.send({ type: "starting", id });
       // Ours are closed now: from here on the lock and the socket live and die with the jail.
       listener.close();
@@ -754,7 +756,6 @@ class Helper implements AsyncDisposable {
         throw error;
       }
       this.#watch(record, pidfd, said.first);
-      this.#tellLends(channel, uid);
       channel.send({ type: "started", id, live: this.#liveOf(record) });
     } catch (error) {
       await this.#sweep(uid).catch((more) => this.#log.info(wordsOf(more)));
