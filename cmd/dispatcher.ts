@@ -463,7 +463,7 @@ class Door {
 
   #tellStarted(
     channel: ClientChannel,
-    { program, jail, cwd, master, within: { allocation: { profile, uid } } }: StartedIn,
+    { program, jail, cwd, master, within: { onX11, allocation: { profile, uid } } }: StartedIn,
   ): void {
     channel.send({
       type: "started",
@@ -472,6 +472,7 @@ class Door {
       uid,
       jail,
       cwd,
+      x11: onX11,
       master: master !== undefined,
     }, master === undefined ? [] : [master]);
   }

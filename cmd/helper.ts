@@ -19,6 +19,7 @@ import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
 import { openRootFolder, prepareHome } from "../core/home.ts";
 import { hostLayout, hostText } from "../core/host.ts";
 import {
+  addJailFile,
   isLocked,
   type JailRecord,
   lockJail,
@@ -72,9 +73,11 @@ import { Registry } from "../core/registry.ts";
 import { begin } from "../core/role.ts";
 import { filterFor } from "../core/seccomp.ts";
 import { form, version } from "../core/version.ts";
+import { x11Folder } from "../core/x11.ts";
 import { Buses } from "./helper-buses.ts";
 import { Conversions, type Order } from "./helper-conversions.ts";
 import { Vaults } from "./helper-vaults.ts";
+import { makeCookie } from "./helper-x11.ts";
 
 const setpriv = "/usr/bin/setpriv";
 const prlimit = "/usr/bin/prlimit";
@@ -636,6 +639,7 @@ class Helper implements AsyncDisposable {
     prepareHome(this.#dataRoot, uid);
     const home = this.#vaults.homeFor(uid, profile);
     const shown = spec.same_uid ? owner : uid;
+    const runtimeJails = `${this.#options.runtime_dir}/jails`;
     try {
       using folder = makeJailFolder(this.#jails, uid, {
         passwd: passwdFor(passwd, profile, shown),
@@ -652,11 +656,18 @@ class Helper implements AsyncDisposable {
       removeFile(this.#control, socket);
       using listener = listen(`${this.#options.runtime_dir}/ctl/${socket}`);
       changeOwnerAt(this.#control, socket, this.#options.dispatcher_uid, 0);
-      const proxy = await this.#buses.start(
-        { uid, owner, profile },
-        spec.buses,
-        dropTo(owner, accountOf(passwd, owner)?.gid ?? owner),
-      );
+      const account = accountOf(passwd, owner);
+      const toOwner = dropTo(owner, account?.gid ?? owner);
+      const { x11 } = spec;
+      const cookie = x11 === null || !lent.some(({ at }) => at === `${x11Folder}/X${x11.number}`)
+        ? undefined
+        : await makeCookie(
+          { profile, x11, home: account?.home, drop: toOwner, scratch: runtimeJails },
+          failed,
+          this.#log,
+        );
+      if (cookie !== undefined) addJailFile(folder, uid, "xauthority", cookie);
+      const proxy = await this.#buses.start({ uid, owner, profile }, spec.buses, toOwner);
       using _hold = proxy?.hold;
       const info = pipe({ nonblocking: true });
       using infoRead = info.read;
@@ -698,6 +709,7 @@ class Helper implements AsyncDisposable {
               infoFd: 6,
               seccompFd: filterRead === undefined ? undefined : 7,
               proxy: proxy && { ...proxy, holdFd },
+              xauthority: cookie !== undefined,
             }).map((word) => word + "\0").join(""),
           ),
         );

@@ -269,7 +269,11 @@ export class Lending {
     using reached = onBehalfOf(person, () => reach(wanted.path, person.uid, types));
     this.#refuseOwn(reached);
     using mount = cloneMount(reached.target);
-    restrict(mount, wanted.write, ids, reached.type);
+    // What is not mapped the kernel lets nobody write to, whatever its mode; to connect is to write.
+    // An X server of root's listens at a socket of root's, for everybody who has a cookie.
+    const forAll = reached.kind === "socket" && reached.place.uid !== person.uid &&
+      (reached.place.mode & 0o002) !== 0;
+    restrict(mount, wanted.write, forAll ? undefined : ids, reached.type);
     using folder = openFolder(this.#world.jails, String(uid));
     using lend = openLend(folder);
     const { name, path, write, at, until = null } = wanted;
@@ -434,7 +438,7 @@ function leave(path: string): boolean {
   }
 }
 
-function restrict(mount: Fd, write: boolean, ids: Fd, type: string): void {
+function restrict(mount: Fd, write: boolean, ids: Fd | undefined, type: string): void {
   try {
     restrictMount(mount, write, ids);
   } catch (error) {

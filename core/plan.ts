@@ -12,6 +12,7 @@ import { homeOf } from "./environment.ts";
 import { AppjailError } from "./errors.ts";
 import type { AbsolutePath, LendName, ProfileName } from "./names.ts";
 import type { JailSpec } from "./protocol.ts";
+import { authorityIn } from "./x11.ts";
 
 /** What the plan has to know of the host. */
 export interface HostLayout {
@@ -111,7 +112,7 @@ export function placeProblem(
   }
   const below = (folder: string): boolean => at.startsWith(`${folder}/`);
   const home = homeOf(profile);
-  const taken = [home, `${home}/lent`, `/run/user/${uid}/bus`];
+  const taken = [home, `${home}/lent`, `/run/user/${uid}/bus`, authorityIn(uid)];
   if (taken.includes(at) || below(`${home}/lent`) || below(`/run/user/${uid}/bus`)) {
     return "is something of the jail's own";
   }
@@ -143,6 +144,8 @@ export interface JailPlan {
     readonly session: string | undefined;
     readonly system: string | undefined;
   } | undefined;
+  /** Whether it has a cookie for X11, among its files. */
+  readonly xauthority: boolean;
 }
 
 /** Where a jail has what is not to be covered by anything else. */
@@ -234,6 +237,7 @@ export function planJail(plan: JailPlan): readonly string[] {
     if (session !== undefined) add("--bind", session, `/run/user/${uid}/bus`);
     if (system !== undefined) add("--bind", system, systemBus);
   }
+  if (plan.xauthority) add("--ro-bind", `${plan.files}/xauthority`, authorityIn(uid));
   // What is not one of the mounts above belongs to nobody in the jail.
   add("--remount-ro", "/");
   add("--chdir", home);

@@ -21,6 +21,7 @@ import {
   programName,
   signalNames,
 } from "./names.ts";
+import { jailX11 } from "./x11.ts";
 /** Raised whenever a message changes. Both ends of a channel must have the same. */
 export const protocolVersion = 5;
 
@@ -283,6 +284,7 @@ const clientToDispatcher = once(() =>
         PIPEWIRE_REMOTE: hint,
         PULSE_SERVER: hint,
         WAYLAND_DISPLAY: hint,
+        XAUTHORITY: hint,
         XDG_RUNTIME_DIR: hint,
       }),
       /** Files of the caller's that words of the command name, to be lent while the program runs. */
@@ -381,6 +383,8 @@ const dispatcherToClient = once(() =>
       /** Names this life of the jail, so that a later `wait` is about the same one. */
       jail: words,
       cwd: absolutePath,
+      /** Whether its jail has been let in to an X server. */
+      x11: v.boolean(),
       /** The terminal's other end comes along. */
       master: v.boolean(),
     }),
@@ -563,6 +567,8 @@ export const jailSpec = once(() =>
     seccomp: v.picklist(seccompSets),
     limits: jailLimits(),
     buses: jailBuses,
+    /** null: its programs are let in to no X server. */
+    x11: v.nullable(jailX11),
     /** Lend the folder of the owner's that is for this profile, if they are a person with a home. */
     shared: v.boolean(),
     /** What is lent from the start: all of it, or the jail does not start. */
@@ -590,6 +596,7 @@ export const plainSpec: JailSpec = {
   seccomp: "default",
   limits: { memory: null, processes: null, cpu: null },
   buses: plainBuses,
+  x11: null,
   shared: true,
   lend: [],
 };

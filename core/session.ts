@@ -8,6 +8,8 @@
  * @module
  */
 
+import { authorityIn, x11Folder } from "./x11.ts";
+
 /** What of a client's environment tells of its desktop. */
 export const sessionNames = [
   "DBUS_SESSION_BUS_ADDRESS",
@@ -15,6 +17,7 @@ export const sessionNames = [
   "PIPEWIRE_REMOTE",
   "PULSE_SERVER",
   "WAYLAND_DISPLAY",
+  "XAUTHORITY",
   "XDG_RUNTIME_DIR",
 ] as const;
 
@@ -38,6 +41,7 @@ export const noSession: Session = {
   PIPEWIRE_REMOTE: null,
   PULSE_SERVER: null,
   WAYLAND_DISPLAY: null,
+  XAUTHORITY: null,
   XDG_RUNTIME_DIR: null,
 };
 
@@ -65,9 +69,6 @@ export interface DesktopLend {
   readonly skip_missing: boolean;
 }
 
-/** X11 sockets are here, on the host and in a jail. X(7). */
-const x11Folder = "/tmp/.X11-unix";
-
 /** The number of a display that is on this machine: `:0`, `:1.0`, `unix:2`. X(7), DISPLAY NAMES. */
 export function displayNumber(display: string | null): number | undefined {
   const number = /^(?:unix)?:([0-9]{1,5})(?:\.[0-9]+)?$/.exec(display ?? "")?.[1];
@@ -93,6 +94,23 @@ function socketAt(said: string | null, folder: string, usual: string): string {
   return isPlain(path) ? path : `${folder}/${usual}`;
 }
 
+/** The X server that a jail is let in to; null: none. */
+export function desktopX11({ display }: Pick<DesktopWish, "display">, session: Session): {
+  readonly number: number;
+  readonly authority: string | null;
+  readonly required: boolean;
+} | null {
+  const number = displayNumber(session.DISPLAY);
+  const byItself = display === "auto" && number !== undefined && !session.WAYLAND_DISPLAY;
+  if (display !== "x11" && !byItself) return null;
+  const said = session.XAUTHORITY ?? "";
+  return {
+    number: number ?? 0,
+    authority: isPlain(said) ? said : null,
+    required: display === "x11",
+  };
+}
+
 /**
  * What is lent for a profile's wishes. What it names has to be there; with `auto` it is there or not,
  * and X11 comes in only where there is no Wayland, because X11 does not isolate its programs.
@@ -109,12 +127,10 @@ export function desktopLends(
     void lends.push({ name, path, write, at, skip_missing: skip });
 
   const { display, audio } = wish;
-  const number = displayNumber(session.DISPLAY);
-  const byX11 = display === "x11" ||
-    (display === "auto" && number !== undefined && !session.WAYLAND_DISPLAY);
-  if (byX11) {
-    const socket = `${x11Folder}/X${number ?? 0}`;
-    lend(".x11", socket, socket, display === "auto");
+  const x11 = desktopX11(wish, session);
+  if (x11 !== null) {
+    const socket = `${x11Folder}/X${x11.number}`;
+    lend(".x11", socket, socket, !x11.required);
   } else if (display !== "none") {
     const socket = socketAt(session.WAYLAND_DISPLAY, folder, "wayland-0");
     lend(".wayland", socket, `${inside}/wayland-0`, display === "auto");
@@ -152,6 +168,7 @@ export function desktopEnvironment(
       env["ELECTRON_OZONE_PLATFORM_HINT"] = "auto";
     } else if (at?.startsWith(`${x11Folder}/X`) === true) {
       env["DISPLAY"] = `:${at.slice(x11Folder.length + 2)}`;
+      env["XAUTHORITY"] = authorityIn(uid);
       env["XDG_SESSION_TYPE"] = "x11";
     } else if (at === `${inside}/pulse/native`) env["PULSE_SERVER"] = `unix:${at}`;
     else if (at === `${inside}/pulse/cookie`) env["PULSE_COOKIE"] = at;

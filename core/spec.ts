@@ -11,7 +11,8 @@ import { hostText } from "./host.ts";
 import { absolutePath, lendName, lendSource, parse } from "./names.ts";
 import type { Settings } from "./profile.ts";
 import type { Allocation, JailSpec } from "./protocol.ts";
-import { desktopLends, type Session } from "./session.ts";
+import { desktopLends, desktopX11, type Session } from "./session.ts";
+import { jailX11 } from "./x11.ts";
 
 /** Graphics cards, by their drivers. What of it is not there is left out. */
 const graphics: readonly string[] = [
@@ -72,9 +73,15 @@ export function specOf(settings: Settings, context: SpecContext): JailSpec {
         broadcast: [...dbus.system_broadcast],
       },
     },
+    x11: x11Of(settings, allocation, session),
     shared: settings.shared,
     lend: [...lendsOf(settings, allocation, session)],
   };
+}
+
+function x11Of(settings: Settings, { owner }: Allocation, session: Session): JailSpec["x11"] {
+  const x11 = owner === 0 ? null : desktopX11(settings, session);
+  return x11 === null ? null : v.parse(jailX11, x11);
 }
 
 type SpecLend = JailSpec["lend"][number];

@@ -54,6 +54,7 @@ function plan(
     infoFd: 5,
     seccompFd: undefined,
     proxy: undefined,
+    xauthority: false,
   };
 }
 

@@ -215,6 +215,7 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
     uid,
     jail: "1",
     cwd: "/",
+    x11: !master,
     master,
   })),
   attached: [true, false].map((master) => ({
@@ -328,6 +329,12 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
   start: [
     { type: "start", id: 2, uid, spec: plainSpec },
     { type: "start", id: 2, uid, spec: { ...plainSpec, network: "none", shared: false } },
+    {
+      type: "start",
+      id: 2,
+      uid,
+      spec: { ...plainSpec, x11: { number: 0, authority: "/home/a/.Xauthority", required: true } },
+    },
     {
       type: "start",
       id: 2,

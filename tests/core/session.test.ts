@@ -65,7 +65,9 @@ Deno.test("programs are told of what there is, and of nothing else", () => {
     desktopEnvironment([{ at: "/run/user/1100/wayland-0" }], 1100)["WAYLAND_DISPLAY"],
     "wayland-0",
   );
-  equal(desktopEnvironment([{ at: "/tmp/.X11-unix/X3" }], 1100)["DISPLAY"], ":3");
+  const x11 = desktopEnvironment([{ at: "/tmp/.X11-unix/X3" }], 1100);
+  equal(x11["DISPLAY"], ":3");
+  equal(x11["XAUTHORITY"], "/run/user/1100/xauthority");
   equal(
     desktopEnvironment([{ at: "/run/user/1100/pulse/native" }], 1100)["PULSE_SERVER"],
     "unix:/run/user/1100/pulse/native",
@@ -105,6 +107,7 @@ Deno.test("whatever a caller says, the places in the jail are the same few", () 
       PIPEWIRE_REMOTE: random.of(odd),
       PULSE_SERVER: `unix:${random.of(odd)}`,
       WAYLAND_DISPLAY: random.of(odd),
+      XAUTHORITY: random.of(odd),
       XDG_RUNTIME_DIR: random.of(odd),
     };
     for (const { at, path } of desktopLends({ display: "auto", audio: "auto" }, session, people)) {

@@ -214,6 +214,29 @@ export class Desk implements AsyncDisposable {
     return readXwd(await Deno.readFile(`${this.folder}/Xvfb_screen0`));
   }
 
+  /** A sound server without a card: what is played goes nowhere. pulseaudio(1). */
+  async soundServer(): Promise<void> {
+    this.start("pulseaudio", [
+      ...["pulseaudio", "--daemonize=no", "--exit-idle-time=-1", "-n", "--disable-shm=yes"],
+      ...["-L", "module-null-sink sink_name=nowhere", "-L", "module-native-protocol-unix"],
+    ]);
+    await this.#listens("pulseaudio", `${this.folder}/pulse/native`);
+    await until("the sink is there", async () => {
+      const { stdout } = await this.run("pactl", "list", "short", "sinks");
+      return stdout.includes("nowhere");
+    });
+  }
+
+  /** A session bus. dbus-daemon(1). */
+  async sessionBus(): Promise<void> {
+    const socket = `${this.folder}/bus`;
+    this.start("dbus-daemon", [
+      ...["dbus-daemon", "--session", "--nofork", "--nopidfile", `--address=unix:path=${socket}`],
+    ]);
+    this.env["DBUS_SESSION_BUS_ADDRESS"] = `unix:path=${socket}`;
+    await this.#listens("dbus-daemon", socket);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const child of this.#running.reverse()) {
       try {
