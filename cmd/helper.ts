@@ -49,10 +49,10 @@ import {
   spawn,
   tryLock,
 } from "../core/kernel.ts";
-import { Lending } from "../core/lending.ts";
+import { Lending, readAsOwner } from "../core/lending.ts";
 import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
 import { type Log, logOf, printable } from "../core/log.ts";
-import { type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
+import { type AbsolutePath, type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
 import { groupFor, type LentAt, passwdFor, planJail, programInJail } from "../core/plan.ts";
 import { allPids, identify, openProcess, pidsOf, realUid } from "../core/process.ts";
 import { discardScripts, programFolder, stageProgram, unstageProgram } from "../core/program.ts";
@@ -73,7 +73,8 @@ import { Registry } from "../core/registry.ts";
 import { begin } from "../core/role.ts";
 import { filterFor } from "../core/seccomp.ts";
 import { form, version } from "../core/version.ts";
-import { x11Folder } from "../core/x11.ts";
+import { pulseCookieIn } from "../core/session.ts";
+import { authorityIn, x11Folder } from "../core/x11.ts";
 import { Buses } from "./helper-buses.ts";
 import { Conversions, type Order } from "./helper-conversions.ts";
 import { Vaults } from "./helper-vaults.ts";
@@ -666,7 +667,16 @@ class Helper implements AsyncDisposable {
           failed,
           this.#log,
         );
-      if (cookie !== undefined) addJailFile(folder, uid, "xauthority", cookie);
+      const seen: { readonly name: string; readonly at: string }[] = [];
+      const show = (name: string, bytes: Uint8Array<ArrayBuffer> | undefined, at: string): void => {
+        if (bytes === undefined) return;
+        addJailFile(folder, uid, name, bytes);
+        seen.push({ name, at });
+      };
+      show("xauthority", cookie, authorityIn(shown));
+      const heard = lent.some(({ name }) => name === ".pulse");
+      const pulse = heard ? pulseCookieOf(owner, spec.pulse_cookie) : undefined;
+      show("pulse-cookie", pulse, pulseCookieIn(shown));
       const proxy = await this.#buses.start({ uid, owner, profile }, spec.buses, toOwner);
       using _hold = proxy?.hold;
       const info = pipe({ nonblocking: true });
@@ -709,7 +719,7 @@ class Helper implements AsyncDisposable {
               infoFd: 6,
               seccompFd: filterRead === undefined ? undefined : 7,
               proxy: proxy && { ...proxy, holdFd },
-              xauthority: cookie !== undefined,
+              seen,
             }).map((word) => word + "\0").join(""),
           ),
         );
@@ -1023,6 +1033,16 @@ async function machineId(uid: AppUid): Promise<string> {
 }
 
 /** Everything that comes through a pipe until its writers are gone, or a whole JSON object. */
+/** The cookie of an owner who has one: 256 bytes, that libpulse's PA_NATIVE_COOKIE_LENGTH says. */
+function pulseCookieOf(
+  owner: number,
+  path: AbsolutePath | null,
+): Uint8Array<ArrayBuffer> | undefined {
+  const length = 256;
+  const bytes = path === null ? undefined : readAsOwner(owner, path, length + 1);
+  return bytes?.length === length ? bytes : undefined;
+}
+
 async function readToEnd(end: Fd): Promise<string> {
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(4096);

@@ -350,16 +350,30 @@ function sourceOf(person: Owner, source: LendSource): AbsolutePath {
 
 /** What the person's desktop says of its folders: next to nothing is believed of it. */
 function userDirsOf(person: Person, home: string): string {
+  const bytes = readAs(person, `${home}/.config/user-dirs.dirs`, 64 * 1024);
+  // There is none, or one that cannot be read: then folders are where they usually are.
+  return bytes === undefined ? "" : new TextDecoder().decode(bytes);
+}
+
+/** The beginning of a file, as somebody may read it; `undefined` where they may not, or it is none. */
+function readAs(person: Person, path: string, most: number): Uint8Array<ArrayBuffer> | undefined {
   try {
     return onBehalfOf(person, () => {
-      using file = openFile("root", `${home}/.config/user-dirs.dirs`);
-      if (statusOf(file).kind !== "file") return "";
-      return new TextDecoder().decode(readAll(file.number, 64 * 1024));
+      using file = openFile("root", path);
+      return statusOf(file).kind === "file" ? readAll(file.number, most) : undefined;
     });
   } catch {
-    // There is none, or one that cannot be read: then folders are where they usually are.
-    return "";
+    return undefined;
   }
+}
+
+/** The beginning of a file of an owner's, with the rights that they have. */
+export function readAsOwner(
+  owner: number,
+  path: AbsolutePath,
+  most: number,
+): Uint8Array<ArrayBuffer> | undefined {
+  return readAs(ownerOf(owner), path, most);
 }
 
 /** Makes the folder, as the person; returns where it is. */

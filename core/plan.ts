@@ -144,8 +144,8 @@ export interface JailPlan {
     readonly session: string | undefined;
     readonly system: string | undefined;
   } | undefined;
-  /** Whether it has a cookie for X11, among its files. */
-  readonly xauthority: boolean;
+  /** Which more of its files it is to see, and where. */
+  readonly seen: readonly { readonly name: string; readonly at: string }[];
 }
 
 /** Where a jail has what is not to be covered by anything else. */
@@ -237,7 +237,7 @@ export function planJail(plan: JailPlan): readonly string[] {
     if (session !== undefined) add("--bind", session, `/run/user/${uid}/bus`);
     if (system !== undefined) add("--bind", system, systemBus);
   }
-  if (plan.xauthority) add("--ro-bind", `${plan.files}/xauthority`, authorityIn(uid));
+  for (const { name, at } of plan.seen) add("--ro-bind", `${plan.files}/${name}`, at);
   // What is not one of the mounts above belongs to nobody in the jail.
   add("--remount-ro", "/");
   add("--chdir", home);

@@ -569,6 +569,8 @@ export const jailSpec = once(() =>
     buses: jailBuses,
     /** null: its programs are let in to no X server. */
     x11: v.nullable(jailX11),
+    /** The owner's file, of which it gets a copy if there is one; null: none. */
+    pulse_cookie: v.nullable(absolutePath),
     /** Lend the folder of the owner's that is for this profile, if they are a person with a home. */
     shared: v.boolean(),
     /** What is lent from the start: all of it, or the jail does not start. */
@@ -597,6 +599,7 @@ export const plainSpec: JailSpec = {
   limits: { memory: null, processes: null, cpu: null },
   buses: plainBuses,
   x11: null,
+  pulse_cookie: null,
   shared: true,
   lend: [],
 };

@@ -54,8 +54,6 @@ export interface DesktopWish {
 /** Whose desktop it is, and as which uid the jail's programs see themselves. */
 export interface DesktopPeople {
   readonly owner: number;
-  /** The owner's home, where that is known. */
-  readonly home: string | undefined;
   readonly uid: number;
 }
 
@@ -118,13 +116,13 @@ export function desktopX11({ display }: Pick<DesktopWish, "display">, session: S
 export function desktopLends(
   wish: DesktopWish,
   session: Session,
-  { owner, home, uid }: DesktopPeople,
+  { owner, uid }: DesktopPeople,
 ): readonly DesktopLend[] {
   const folder = runtimeOf(session, owner);
   const inside = `/run/user/${uid}`;
   const lends: DesktopLend[] = [];
-  const lend = (name: string, path: string, at: string, skip: boolean, write = true): void =>
-    void lends.push({ name, path, write, at, skip_missing: skip });
+  const lend = (name: string, path: string, at: string, skip: boolean): void =>
+    void lends.push({ name, path, write: true, at, skip_missing: skip });
 
   const { display, audio } = wish;
   const x11 = desktopX11(wish, session);
@@ -144,12 +142,22 @@ export function desktopLends(
     const said = /^unix:(\/.*)$/.exec(session.PULSE_SERVER ?? "")?.[1] ?? null;
     const socket = socketAt(said, folder, "pulse/native");
     lend(".pulse", socket, `${inside}/pulse/native`, audio === "auto");
-    // PulseAudio wants it of everybody who has another uid; PipeWire's does not.
-    if (home !== undefined && isPlain(home)) {
-      lend(".pulse-cookie", `${home}/.config/pulse/cookie`, `${inside}/pulse/cookie`, true, false);
-    }
   }
   return lends;
+}
+
+/** The owner's cookie for PulseAudio, if a jail is to have it: a copy, because libpulse opens it to write. */
+export function pulseCookie(
+  { audio }: Pick<DesktopWish, "audio">,
+  home: string | undefined,
+): string | null {
+  const wanted = audio === "pulse" || audio === "auto";
+  return wanted && home !== undefined && isPlain(home) ? `${home}/.config/pulse/cookie` : null;
+}
+
+/** Where a jail has it. */
+export function pulseCookieIn(uid: number): string {
+  return `/run/user/${uid}/pulse/cookie`;
 }
 
 /** The variables by which programs find what a jail has been lent. @param lends where in the jail */
@@ -170,8 +178,10 @@ export function desktopEnvironment(
       env["DISPLAY"] = `:${at.slice(x11Folder.length + 2)}`;
       env["XAUTHORITY"] = authorityIn(uid);
       env["XDG_SESSION_TYPE"] = "x11";
-    } else if (at === `${inside}/pulse/native`) env["PULSE_SERVER"] = `unix:${at}`;
-    else if (at === `${inside}/pulse/cookie`) env["PULSE_COOKIE"] = at;
+    } else if (at === `${inside}/pulse/native`) {
+      env["PULSE_SERVER"] = `unix:${at}`;
+      env["PULSE_COOKIE"] = pulseCookieIn(uid);
+    }
   }
   return env;
 }

@@ -11,7 +11,7 @@ import { hostText } from "./host.ts";
 import { absolutePath, lendName, lendSource, parse } from "./names.ts";
 import type { Settings } from "./profile.ts";
 import type { Allocation, JailSpec } from "./protocol.ts";
-import { desktopLends, desktopX11, type Session } from "./session.ts";
+import { desktopLends, desktopX11, pulseCookie, type Session } from "./session.ts";
 import { jailX11 } from "./x11.ts";
 
 /** Graphics cards, by their drivers. What of it is not there is left out. */
@@ -74,6 +74,7 @@ export function specOf(settings: Settings, context: SpecContext): JailSpec {
       },
     },
     x11: x11Of(settings, allocation, session),
+    pulse_cookie: pulseCookieOf(settings, allocation),
     shared: settings.shared,
     lend: [...lendsOf(settings, allocation, session)],
   };
@@ -84,6 +85,12 @@ function x11Of(settings: Settings, { owner }: Allocation, session: Session): Jai
   return x11 === null ? null : v.parse(jailX11, x11);
 }
 
+function pulseCookieOf(settings: Settings, { owner }: Allocation): JailSpec["pulse_cookie"] {
+  const home = accountOf(hostText("/etc/passwd"), owner)?.home;
+  const path = owner === 0 ? null : pulseCookie(settings, home);
+  return path === null ? null : v.parse(absolutePath, path);
+}
+
 type SpecLend = JailSpec["lend"][number];
 
 function lendsOf(
@@ -92,7 +99,6 @@ function lendsOf(
   session: Session,
 ): readonly SpecLend[] {
   const { owner, profile } = allocation;
-  const home = accountOf(hostText("/etc/passwd"), owner)?.home;
   const uid = shownUid(allocation, settings);
   const inside = (at: string): string =>
     at.startsWith("~/") ? `${homeOf(profile)}${at.slice(1)}` : at;
@@ -105,7 +111,7 @@ function lendsOf(
       skip_missing: missing === "skip",
     })),
     // Nobody is lent anything of root's.
-    ...owner === 0 ? [] : desktopLends(settings, session, { owner, home, uid }),
+    ...owner === 0 ? [] : desktopLends(settings, session, { owner, uid }),
   ].map((one): SpecLend => ({
     ...one,
     name: v.parse(lendName, one.name),

@@ -54,7 +54,7 @@ function plan(
     infoFd: 5,
     seccompFd: undefined,
     proxy: undefined,
-    xauthority: false,
+    seen: [],
   };
 }
 

@@ -6,11 +6,12 @@ import {
   type DesktopWish,
   displayNumber,
   noSession,
+  pulseCookie,
   type Session,
 } from "../../core/session.ts";
 import { Random } from "../random.ts";
 
-const people = { owner: 1000, home: "/home/alice", uid: 1100 };
+const people = { owner: 1000, uid: 1100 };
 
 function lent(wish: Partial<DesktopWish>, session: Partial<Session> = {}): readonly string[] {
   return desktopLends(
@@ -53,9 +54,19 @@ Deno.test("sound is by the socket that the profile names, or by those that there
   deepEqual(lent({ audio: "pipewire" }), ["/run/user/1000/pipewire-0 /run/user/1100/pipewire-0"]);
   deepEqual(lent({ audio: "pulse" }, { PULSE_SERVER: "unix:/run/p/native" }), [
     "/run/p/native /run/user/1100/pulse/native",
-    "/home/alice/.config/pulse/cookie /run/user/1100/pulse/cookie if there ro",
   ]);
   equal(lent({ audio: "auto" }).every((line) => line.includes(" if there")), true);
+});
+
+Deno.test("PulseAudio's cookie is in the owner's home, and wanted by whoever wants PulseAudio", () => {
+  const cookie = "/home/alice/.config/pulse/cookie";
+  equal(pulseCookie({ audio: "pulse" }, "/home/alice"), cookie);
+  equal(pulseCookie({ audio: "auto" }, "/home/alice"), cookie);
+  equal(pulseCookie({ audio: "pipewire" }, "/home/alice"), null);
+  equal(pulseCookie({ audio: "none" }, "/home/alice"), null);
+  for (const home of [undefined, "", "/", "/a/../b"]) {
+    equal(pulseCookie({ audio: "pulse" }, home), null);
+  }
 });
 
 Deno.test("programs are told of what there is, and of nothing else", () => {
@@ -96,9 +107,7 @@ Deno.test("whatever a caller says, the places in the jail are the same few", () 
     "/x/.",
   ];
   const places = new Set([
-    ...["wayland-0", "pipewire-0", "pulse/native", "pulse/cookie"].map((name) =>
-      `/run/user/1100/${name}`
-    ),
+    ...["wayland-0", "pipewire-0", "pulse/native"].map((name) => `/run/user/1100/${name}`),
   ]);
   for (let turn = 0; turn < 2000; turn++) {
     const session: Session = {

@@ -11,13 +11,17 @@ import {
   execute,
   isRoot,
   type Outcome,
+  ownEtc,
   uA,
   until,
   World,
   type WorldOptions,
 } from "../jail/world.ts";
 
-/** A world whose administrator has written these profiles. */
+/**
+ * A world whose administrator has written these profiles, and in which passwd(5) has uA at home on the
+ * desktop that the test makes.
+ */
 export function withProfiles(
   profiles: Readonly<Record<string, string>>,
   options: WorldOptions = {},
@@ -25,12 +29,20 @@ export function withProfiles(
   return {
     ...options,
     before: async (folder) => {
+      await ownEtc.before(folder);
+      const passwd = `${folder}/etc/passwd`;
+      const lines = (await Deno.readTextFile(passwd)).split("\n").map((line) => {
+        const fields = line.split(":");
+        if (fields[2] === String(uA)) fields[5] = `${folder}/desk`;
+        return fields.join(":");
+      });
+      await Deno.writeTextFile(passwd, lines.join("\n"));
       await Deno.mkdir(`${folder}/admin`);
       for (const [name, text] of Object.entries(profiles)) {
         await Deno.writeTextFile(`${folder}/admin/${name}.toml`, text);
       }
     },
-    wrap: (words, folder) => [...words, "--admin-profiles", `${folder}/admin`],
+    wrap: (words, folder) => ownEtc.wrap([...words, "--admin-profiles", `${folder}/admin`], folder),
   };
 }
 
