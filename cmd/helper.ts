@@ -697,13 +697,14 @@ class Helper implements AsyncDisposable {
         }
         using errorsWrite = errors.write;
         using nothing = open("/dev/null", 0);
+        // What bubblewrap takes for itself comes after what it passes on to the jailer.
+        const first = proxy === undefined ? 5 : 6;
         const jailer: JailerOptions = {
           profile,
           uid: shown,
           session_bus: spec.buses.session,
+          proxy: proxy !== undefined,
         };
-        // After the filter's, or in its place.
-        const holdFd = filterRead === undefined ? 7 : 8;
         writeAll(
           wordsWrite.number,
           new TextEncoder().encode(
@@ -716,9 +717,9 @@ class Helper implements AsyncDisposable {
               program: programFolder(runtime),
               home,
               files: `${runtime}/jails/${uid}`,
-              infoFd: 6,
-              seccompFd: filterRead === undefined ? undefined : 7,
-              proxy: proxy && { ...proxy, holdFd },
+              infoFd: first + 1,
+              seccompFd: filterRead === undefined ? undefined : first + 2,
+              proxy,
               seen,
             }).map((word) => word + "\0").join(""),
           ),
@@ -726,7 +727,14 @@ class Helper implements AsyncDisposable {
         wordsWrite.close();
         const command = roleCommand(programInJail, form === "compiled", "jailer", jailer);
         spawn({
-          ...started([...dropTo(uid, uid), bubblewrap, "--args", "5", "--", ...command.argv], spec),
+          ...started([
+            ...dropTo(uid, uid),
+            bubblewrap,
+            "--args",
+            String(first),
+            "--",
+            ...command.argv,
+          ], spec),
           env: roleEnvironment,
           descriptors: [
             nothing.number,
@@ -734,10 +742,10 @@ class Helper implements AsyncDisposable {
             errorsWrite.number,
             listener.number,
             lock.number,
+            ...proxy === undefined ? [] : [proxy.hold.number],
             wordsRead.number,
             infoWrite.number,
             ...filterRead === undefined ? [] : [filterRead.number],
-            ...proxy === undefined ? [] : [proxy.hold.number],
           ],
           cwd: "/",
           session: true,

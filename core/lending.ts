@@ -355,6 +355,19 @@ function userDirsOf(person: Person, home: string): string {
   return bytes === undefined ? "" : new TextDecoder().decode(bytes);
 }
 
+/** Why an owner cannot connect to a socket, in words; `undefined`: they can. */
+export function socketProblem(owner: number, path: AbsolutePath): string | undefined {
+  const person = ownerOf(owner);
+  const types = mountTypes(hostText("/proc/self/mountinfo"));
+  try {
+    using reached = onBehalfOf(person, () => reach(path, person.uid, types));
+    return reached.kind === "socket" ? undefined : "it is no socket";
+  } catch (error) {
+    if (error instanceof NotLendable) return wordsOf(error);
+    throw error;
+  }
+}
+
 /** The beginning of a file, as somebody may read it; `undefined` where they may not, or it is none. */
 function readAs(person: Person, path: string, most: number): Uint8Array<ArrayBuffer> | undefined {
   try {

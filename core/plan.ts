@@ -139,8 +139,6 @@ export interface JailPlan {
   readonly seccompFd: number | undefined;
   /** The proxy of its owner's buses, where it has a part in them. */
   readonly proxy: {
-    /** The descriptor by which the proxy sees the jail's end. */
-    readonly holdFd: number;
     readonly session: string | undefined;
     readonly system: string | undefined;
   } | undefined;
@@ -232,8 +230,7 @@ export function planJail(plan: JailPlan): readonly string[] {
   tmpfs((path) => !inHome(path));
   lent((at) => !inHome(at));
   if (plan.proxy !== undefined) {
-    const { holdFd, session, system } = plan.proxy;
-    add("--sync-fd", String(holdFd));
+    const { session, system } = plan.proxy;
     if (session !== undefined) add("--bind", session, `/run/user/${uid}/bus`);
     if (system !== undefined) add("--bind", system, systemBus);
   }

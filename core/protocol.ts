@@ -1015,6 +1015,8 @@ export const jailerOptions = once(() =>
     uid: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xfffffffe)),
     /** private: one that the jailer starts; filtered: one that is there. */
     session_bus: v.picklist(["private", "none", "filtered"]),
+    /** Whether it has a proxy, whose pipe it holds: the proxy ends with it. */
+    proxy: v.boolean(),
   })
 );
 export type JailerOptions = v.InferOutput<ReturnType<typeof jailerOptions>>;
