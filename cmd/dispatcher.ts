@@ -513,7 +513,7 @@ class Door {
 
   #tellStarted(
     channel: ClientChannel,
-    { program, jail, cwd, master, within: { allocation: { profile, uid } } }: StartedIn,
+    { program, jail, cwd, master, within: { onX11, allocation: { profile, uid } } }: StartedIn,
   ): void {
     channel.send({
       type: "started",
@@ -522,6 +522,7 @@ class Door {
       uid,
       jail,
       cwd,
+      x11: onX11,
       master: master !== undefined,
     }, master === undefined ? [] : [master]);
   }

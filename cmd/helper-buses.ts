@@ -4,12 +4,13 @@
  *
  *     RUNTIME/buses/<uid>/session, system    where it listens; bound into the jail
  *
- * It ends with its jail: bubblewrap holds the other end of a pipe of its (bwrap(1), --sync-fd), and
- * the kernel closes that, whatever has become of the helper. All that it says is the word of an
+ * It ends with its jail: the jailer, which is the jail's pid 1, holds the other end of a pipe of its,
+ * and the kernel closes that, whatever has become of the helper. All that it says is the word of an
  * application: it is read slowly, and told as that.
  *
  * @module
  */
+import * as v from "valibot";
 import { type Fd, open, pipe, readSome, setNonblocking } from "../ipc/fd.ts";
 import { poller } from "../ipc/poller.ts";
 import { isErrno } from "../ipc/errno.ts";
@@ -37,9 +38,10 @@ import {
   spawn,
   statusAt,
 } from "../core/kernel.ts";
+import { socketProblem } from "../core/lending.ts";
 import { roleEnvironment } from "../core/launch.ts";
 import { type Log, printable } from "../core/log.ts";
-import type { AppUid } from "../core/names.ts";
+import { type AbsolutePath, absolutePath, type AppUid } from "../core/names.ts";
 import type { Allocation } from "../core/protocol.ts";
 
 const proxy = "/usr/bin/xdg-dbus-proxy";
@@ -47,6 +49,10 @@ const proxy = "/usr/bin/xdg-dbus-proxy";
 const readyDeadline = 5_000;
 /** At most so many bytes of its log are read in so many milliseconds: a flood holds up who sends it. */
 const [logBytes, logPause] = [64 * 1024, 50];
+
+function parsedPath(path: string): AbsolutePath {
+  return v.parse(absolutePath, path);
+}
 
 /** What a jail is given of a proxy. */
 export interface StartedProxy {
@@ -90,6 +96,12 @@ export class Buses {
     if (!exists(proxy)) {
       throw failed("xdg-dbus-proxy is not installed; try: apt install xdg-dbus-proxy");
     }
+    const sessionSocket = buses.session_socket ?? parsedPath(`/run/user/${owner}/bus`);
+    // The proxy looks for it only when somebody calls, and could tell nobody then.
+    for (const [wanted, socket] of [[session, sessionSocket], [system, systemBus]] as const) {
+      const problem = wanted ? socketProblem(owner, parsedPath(socket)) : undefined;
+      if (problem !== undefined) throw failed(`there is no bus at ${socket}: ${problem}`);
+    }
     this.clear(uid);
     makeFolder(this.#folder, String(uid), 0o700);
     using folder = openFolder(this.#folder, String(uid));
@@ -97,7 +109,7 @@ export class Buses {
     const path = `${this.#path}/${uid}`;
     const offered: readonly OfferedBus[] = [
       ...!session ? [] : [{
-        socket: buses.session_socket ?? `/run/user/${owner}/bus`,
+        socket: sessionSocket,
         offered: `${path}/session`,
         rules: buses.session_rules,
       }],

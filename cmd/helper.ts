@@ -20,6 +20,7 @@ import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
 import { openRootFolder, prepareHome } from "../core/home.ts";
 import { hostLayout, hostText } from "../core/host.ts";
 import {
+  addJailFile,
   isLocked,
   type JailRecord,
   lockJail,
@@ -49,10 +50,10 @@ import {
   spawn,
   tryLock,
 } from "../core/kernel.ts";
-import { Lending, ownerOf } from "../core/lending.ts";
+import { Lending, ownerOf, readAsOwner } from "../core/lending.ts";
 import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
 import { type Log, logOf, printable } from "../core/log.ts";
-import { type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
+import { type AbsolutePath, type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
 import { groupFor, type LentAt, passwdFor, planJail, programInJail } from "../core/plan.ts";
 import { allPids, identify, openProcess, pidsOf, realUid } from "../core/process.ts";
 import { discardScripts, programFolder, stageProgram, unstageProgram } from "../core/program.ts";
@@ -73,9 +74,12 @@ import { Registry } from "../core/registry.ts";
 import { begin } from "../core/role.ts";
 import { filterFor } from "../core/seccomp.ts";
 import { form, version } from "../core/version.ts";
+import { pulseCookieIn } from "../core/session.ts";
+import { authorityIn, x11Folder } from "../core/x11.ts";
 import { Buses } from "./helper-buses.ts";
 import { Conversions, type Order } from "./helper-conversions.ts";
 import { Vaults } from "./helper-vaults.ts";
+import { makeCookie } from "./helper-x11.ts";
 
 const setpriv = "/usr/bin/setpriv";
 const prlimit = "/usr/bin/prlimit";
@@ -650,6 +654,7 @@ class Helper implements AsyncDisposable {
     prepareHome(this.#dataRoot, uid);
     const home = this.#vaults.homeFor(uid, profile);
     const shown = spec.same_uid ? owner : uid;
+    const runtimeJails = `${this.#options.runtime_dir}/jails`;
     try {
       using folder = makeJailFolder(this.#jails, uid, {
         passwd: passwdFor(passwd, profile, shown),
@@ -666,11 +671,27 @@ class Helper implements AsyncDisposable {
       removeFile(this.#control, socket);
       using listener = listen(`${this.#options.runtime_dir}/ctl/${socket}`);
       changeOwnerAt(this.#control, socket, this.#options.dispatcher_uid, 0);
-      const proxy = await this.#buses.start(
-        { uid, owner, profile },
-        spec.buses,
-        dropTo(owner, accountOf(passwd, owner)?.gid ?? owner),
-      );
+      const account = accountOf(passwd, owner);
+      const toOwner = dropTo(owner, account?.gid ?? owner);
+      const { x11 } = spec;
+      const cookie = x11 === null || !lent.some(({ at }) => at === `${x11Folder}/X${x11.number}`)
+        ? undefined
+        : await makeCookie(
+          { profile, x11, home: account?.home, drop: toOwner, scratch: runtimeJails },
+          failed,
+          this.#log,
+        );
+      const seen: { readonly name: string; readonly at: string }[] = [];
+      const show = (name: string, bytes: Uint8Array<ArrayBuffer> | undefined, at: string): void => {
+        if (bytes === undefined) return;
+        addJailFile(folder, uid, name, bytes);
+        seen.push({ name, at });
+      };
+      show("xauthority", cookie, authorityIn(shown));
+      const heard = lent.some(({ name }) => name === ".pulse");
+      const pulse = heard ? pulseCookieOf(owner, spec.pulse_cookie) : undefined;
+      show("pulse-cookie", pulse, pulseCookieIn(shown));
+      const proxy = await this.#buses.start({ uid, owner, profile }, spec.buses, toOwner);
       using _hold = proxy?.hold;
       const info = pipe({ nonblocking: true });
       using infoRead = info.read;
@@ -691,15 +712,16 @@ class Helper implements AsyncDisposable {
         using errorsWrite = errors.write;
         using nothing = open("/dev/null", 0);
         const groups = groupsFor(spec.devices, ownerOf(owner));
+        // What bubblewrap takes for itself comes after what it passes on to the jailer.
+        const first = proxy === undefined ? 5 : 6;
         const jailer: JailerOptions = {
           profile,
           uid: shown,
           session_bus: spec.buses.session,
           groups: groups.length,
           memory: spec.limits.memory,
+          proxy: proxy !== undefined,
         };
-        // After the filter's, or in its place.
-        const holdFd = filterRead === undefined ? 7 : 8;
         writeAll(
           wordsWrite.number,
           new TextEncoder().encode(
@@ -712,9 +734,10 @@ class Helper implements AsyncDisposable {
               program: programFolder(runtime),
               home,
               files: `${runtime}/jails/${uid}`,
-              infoFd: 6,
-              seccompFd: filterRead === undefined ? undefined : 7,
-              proxy: proxy && { ...proxy, holdFd },
+              infoFd: first + 1,
+              seccompFd: filterRead === undefined ? undefined : first + 2,
+              proxy,
+              seen,
             }).map((word) => word + "\0").join(""),
           ),
         );
@@ -725,7 +748,7 @@ class Helper implements AsyncDisposable {
             ...dropTo(uid, uid, groups),
             bubblewrap,
             "--args",
-            "5",
+            String(first),
             "--",
             ...command.argv,
           ], spec),
@@ -736,15 +759,17 @@ class Helper implements AsyncDisposable {
             errorsWrite.number,
             listener.number,
             lock.number,
+            ...proxy === undefined ? [] : [proxy.hold.number],
             wordsRead.number,
             infoWrite.number,
             ...filterRead === undefined ? [] : [filterRead.number],
-            ...proxy === undefined ? [] : [proxy.hold.number],
           ],
           cwd: "/",
           session: true,
         });
       }
+      // Before: the first program is already told of what it was lent, and comes as soon as it can.
+      this.#tellLends(channel, uid);
       channel.send({ type: "starting", id });
       // Ours are closed now: from here on the lock and the socket live and die with the jail.
       listener.close();
@@ -778,7 +803,6 @@ class Helper implements AsyncDisposable {
         throw error;
       }
       this.#watch(record, pidfd, said.first);
-      this.#tellLends(channel, uid);
       channel.send({ type: "started", id, live: this.#liveOf(record) });
     } catch (error) {
       await this.#sweep(uid).catch((more) => this.#log.info(wordsOf(more)));
@@ -1034,6 +1058,16 @@ async function machineId(uid: AppUid): Promise<string> {
 }
 
 /** Everything that comes through a pipe until its writers are gone, or a whole JSON object. */
+/** The cookie of an owner who has one: 256 bytes, that libpulse's PA_NATIVE_COOKIE_LENGTH says. */
+function pulseCookieOf(
+  owner: number,
+  path: AbsolutePath | null,
+): Uint8Array<ArrayBuffer> | undefined {
+  const length = 256;
+  const bytes = path === null ? undefined : readAsOwner(owner, path, length + 1);
+  return bytes?.length === length ? bytes : undefined;
+}
+
 async function readToEnd(end: Fd): Promise<string> {
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(4096);

@@ -89,7 +89,13 @@ const helloDeadline = 10_000;
 
 /** Runs the jailer. It ends by leaving the process, and all of the jail with it. */
 export async function jailer(text: string): Promise<number> {
-  const options = begin("jailer", jailerOptions(), text, ["socket", "file"]);
+  const options = begin(
+    "jailer",
+    jailerOptions(),
+    text,
+    // The last, a pipe, is held and no more; see cmd/helper-buses.ts.
+    ({ proxy }) => proxy ? ["socket", "file", "other"] : ["socket", "file"],
+  );
   forbidInspection();
   provePowerless(options.groups);
   // What programs would otherwise have from the shell in which the daemon was started.

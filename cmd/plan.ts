@@ -44,11 +44,12 @@ export async function plan(flags: PlanFlags, world: World, name: string): Promis
     seccompFd: spec.seccomp === "none" ? undefined : 0,
     proxy: spec.buses.session === "filtered" || spec.buses.system === "filtered"
       ? {
-        holdFd: 0,
         session: spec.buses.session === "filtered" ? "your session bus, filtered" : undefined,
         system: spec.buses.system === "filtered" ? "the system bus, filtered" : undefined,
       }
       : undefined,
+    // A cookie is made when it is started.
+    seen: [],
   });
   const lends = [
     ...spec.shared

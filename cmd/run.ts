@@ -320,6 +320,13 @@ export async function start(request: RunRequest, world: World): Promise<number> 
       Deno.stderr,
     );
   }
+  if (request.verbose && started.x11) {
+    writeOut(
+      `appjail: ${program} is on X11, which keeps no program from the windows and keys of others; ` +
+        "where there is Wayland, take that\n",
+      Deno.stderr,
+    );
+  }
   if (request.detach) {
     writeOut(`${program}\n`, Deno.stdout);
     return 0;

@@ -74,6 +74,20 @@ export function makeJailFolder(
   }
 }
 
+/** Puts one more file into the folder of a jail, which only the jail may read. */
+export function addJailFile(
+  folder: Fd,
+  uid: AppUid,
+  name: string,
+  bytes: Uint8Array<ArrayBuffer>,
+): void {
+  removeFile(folder, name);
+  using file = createFile(folder, name, 0o600);
+  changeOwner(file, 0, uid);
+  changeMode(file, 0o640);
+  writeAll(file.number, bytes);
+}
+
 /**
  * Takes the lock of a jail; `undefined` when a live one has it, or when what stands there is no lock.
  * The descriptor is to be handed to the jail: the lock lasts for as long as anybody has it open.

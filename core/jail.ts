@@ -50,6 +50,7 @@ const upDeadline = 20_000;
 const execDeadline = 20_000;
 const reportDeadline = 2_000;
 import { desktopEnvironment, noSession, type Session } from "./session.ts";
+import { x11Folder } from "./x11.ts";
 import { shownUid, specOf } from "./spec.ts";
 
 /** How long after a jailer has hung up the conversation is opened again, if the jail still lives. */
@@ -253,6 +254,11 @@ export class Jail {
     if (settings === undefined) return {};
     const lends = [...this.#lends.values()].map(({ lent }) => lent);
     return desktopEnvironment(lends, shownUid(this.allocation, settings));
+  }
+
+  /** Whether it has been let in to an X server. */
+  get onX11(): boolean {
+    return [...this.#lends.values()].some(({ lent }) => lent.at?.startsWith(`${x11Folder}/`));
   }
 
   /** Whether the profile says something else by now than when the jail was started. */

@@ -269,7 +269,11 @@ export class Lending {
     using reached = onBehalfOf(person, () => reach(wanted.path, person.uid, types));
     this.#refuseOwn(reached);
     using mount = cloneMount(reached.target);
-    restrict(mount, wanted.write, ids, reached.type);
+    // What is not mapped the kernel lets nobody write to, whatever its mode; to connect is to write.
+    // An X server of root's listens at a socket of root's, for everybody who has a cookie.
+    const forAll = reached.kind === "socket" && reached.place.uid !== person.uid &&
+      (reached.place.mode & 0o002) !== 0;
+    restrict(mount, wanted.write, forAll ? undefined : ids, reached.type);
     using folder = openFolder(this.#world.jails, String(uid));
     using lend = openLend(folder);
     const { name, path, write, at, until = null } = wanted;
@@ -346,16 +350,43 @@ function sourceOf(person: Owner, source: LendSource): AbsolutePath {
 
 /** What the person's desktop says of its folders: next to nothing is believed of it. */
 function userDirsOf(person: Person, home: string): string {
+  const bytes = readAs(person, `${home}/.config/user-dirs.dirs`, 64 * 1024);
+  // There is none, or one that cannot be read: then folders are where they usually are.
+  return bytes === undefined ? "" : new TextDecoder().decode(bytes);
+}
+
+/** Why an owner cannot connect to a socket, in words; `undefined`: they can. */
+export function socketProblem(owner: number, path: AbsolutePath): string | undefined {
+  const person = ownerOf(owner);
+  const types = mountTypes(hostText("/proc/self/mountinfo"));
+  try {
+    using reached = onBehalfOf(person, () => reach(path, person.uid, types));
+    return reached.kind === "socket" ? undefined : "it is no socket";
+  } catch (error) {
+    if (error instanceof NotLendable) return wordsOf(error);
+    throw error;
+  }
+}
+
+/** The beginning of a file, as somebody may read it; `undefined` where they may not, or it is none. */
+function readAs(person: Person, path: string, most: number): Uint8Array<ArrayBuffer> | undefined {
   try {
     return onBehalfOf(person, () => {
-      using file = openFile("root", `${home}/.config/user-dirs.dirs`);
-      if (statusOf(file).kind !== "file") return "";
-      return new TextDecoder().decode(readAll(file.number, 64 * 1024));
+      using file = openFile("root", path);
+      return statusOf(file).kind === "file" ? readAll(file.number, most) : undefined;
     });
   } catch {
-    // There is none, or one that cannot be read: then folders are where they usually are.
-    return "";
+    return undefined;
   }
+}
+
+/** The beginning of a file of an owner's, with the rights that they have. */
+export function readAsOwner(
+  owner: number,
+  path: AbsolutePath,
+  most: number,
+): Uint8Array<ArrayBuffer> | undefined {
+  return readAs(ownerOf(owner), path, most);
 }
 
 /** Makes the folder, as the person; returns where it is. */
@@ -434,7 +465,7 @@ function leave(path: string): boolean {
   }
 }
 
-function restrict(mount: Fd, write: boolean, ids: Fd, type: string): void {
+function restrict(mount: Fd, write: boolean, ids: Fd | undefined, type: string): void {
   try {
     restrictMount(mount, write, ids);
   } catch (error) {

@@ -41,24 +41,25 @@ export function cloneMount(of: Fd): Fd {
 
 /**
  * Makes a mount that is attached nowhere what a jail may have: ids as the user namespace maps them,
+ * if there is one,
  * no set-user-id bits, no devices, nothing written when it is read-only, and nothing that is mounted
  * on the original later. mount_setattr(2), Linux 5.12.
  *
  * @throws {SystemError} EINVAL: the file system cannot be id-mapped; EPERM: it is already
  */
-export function restrictMount(mount: Fd, write: boolean, ids: Fd): void {
+export function restrictMount(mount: Fd, write: boolean, ids: Fd | undefined): void {
   const MOUNT_ATTR_RDONLY = 1, MOUNT_ATTR_NOSUID = 2, MOUNT_ATTR_NODEV = 4;
   const MOUNT_ATTR_IDMAP = 0x100000;
   const MS_PRIVATE = 1 << 18;
   const size = 32; // struct mount_attr
   const [empty = 0] = texts("");
   const place = arena.take(size);
-  const set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+  const set = (ids === undefined ? 0 : MOUNT_ATTR_IDMAP) | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
     (write ? 0 : MOUNT_ATTR_RDONLY);
   arena.view.setBigUint64(place, BigInt(set), true);
   // Its copy would be a peer of the original: what is mounted there would come along, unmapped.
   arena.view.setBigUint64(place + 16, BigInt(MS_PRIVATE), true);
-  arena.view.setBigUint64(place + 24, BigInt(ids.number), true);
+  arena.view.setBigUint64(place + 24, BigInt(ids?.number ?? 0), true);
   const address = arena.addressOf(place);
   check(
     syscall(sys.mount_setattr, mount.number, empty, AT_EMPTY_PATH, address, size),

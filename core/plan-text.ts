@@ -37,7 +37,6 @@ const others: Readonly<Record<string, number>> = {
   "--uid": 1,
   "--gid": 1,
   "--info-fd": 1,
-  "--sync-fd": 1,
   "--seccomp": 1,
   "--perms": 1,
   "--chdir": 1,

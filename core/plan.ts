@@ -12,6 +12,7 @@ import { homeOf } from "./environment.ts";
 import { AppjailError } from "./errors.ts";
 import type { AbsolutePath, LendName, ProfileName } from "./names.ts";
 import type { JailSpec } from "./protocol.ts";
+import { authorityIn } from "./x11.ts";
 
 /** What the plan has to know of the host. */
 export interface HostLayout {
@@ -111,7 +112,7 @@ export function placeProblem(
   }
   const below = (folder: string): boolean => at.startsWith(`${folder}/`);
   const home = homeOf(profile);
-  const taken = [home, `${home}/lent`, `/run/user/${uid}/bus`];
+  const taken = [home, `${home}/lent`, `/run/user/${uid}/bus`, authorityIn(uid)];
   if (taken.includes(at) || below(`${home}/lent`) || below(`/run/user/${uid}/bus`)) {
     return "is something of the jail's own";
   }
@@ -138,11 +139,11 @@ export interface JailPlan {
   readonly seccompFd: number | undefined;
   /** The proxy of its owner's buses, where it has a part in them. */
   readonly proxy: {
-    /** The descriptor by which the proxy sees the jail's end. */
-    readonly holdFd: number;
     readonly session: string | undefined;
     readonly system: string | undefined;
   } | undefined;
+  /** Which more of its files it is to see, and where. */
+  readonly seen: readonly { readonly name: string; readonly at: string }[];
 }
 
 /** Where a jail has what is not to be covered by anything else. */
@@ -229,11 +230,11 @@ export function planJail(plan: JailPlan): readonly string[] {
   tmpfs((path) => !inHome(path));
   lent((at) => !inHome(at));
   if (plan.proxy !== undefined) {
-    const { holdFd, session, system } = plan.proxy;
-    add("--sync-fd", String(holdFd));
+    const { session, system } = plan.proxy;
     if (session !== undefined) add("--bind", session, `/run/user/${uid}/bus`);
     if (system !== undefined) add("--bind", system, systemBus);
   }
+  for (const { name, at } of plan.seen) add("--ro-bind", `${plan.files}/${name}`, at);
   // What is not one of the mounts above belongs to nobody in the jail.
   add("--remount-ro", "/");
   add("--chdir", home);

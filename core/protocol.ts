@@ -21,6 +21,7 @@ import {
   programName,
   signalNames,
 } from "./names.ts";
+import { jailX11 } from "./x11.ts";
 /** Raised whenever a message changes. Both ends of a channel must have the same. */
 export const protocolVersion = 5;
 
@@ -39,6 +40,7 @@ const session = v.strictObject({
   PIPEWIRE_REMOTE: hint,
   PULSE_SERVER: hint,
   WAYLAND_DISPLAY: hint,
+  XAUTHORITY: hint,
   XDG_RUNTIME_DIR: hint,
 });
 const requestId = v.pipe(count, v.maxValue(Number.MAX_SAFE_INTEGER));
@@ -389,6 +391,8 @@ const dispatcherToClient = once(() =>
       /** Names this life of the jail, so that a later `wait` is about the same one. */
       jail: words,
       cwd: absolutePath,
+      /** Whether its jail has been let in to an X server. */
+      x11: v.boolean(),
       /** The terminal's other end comes along. */
       master: v.boolean(),
     }),
@@ -584,6 +588,10 @@ export const jailSpec = once(() =>
     seccomp: v.picklist(seccompSets),
     limits: jailLimits(),
     buses: jailBuses,
+    /** null: its programs are let in to no X server. */
+    x11: v.nullable(jailX11),
+    /** The owner's file, of which it gets a copy if there is one; null: none. */
+    pulse_cookie: v.nullable(absolutePath),
     /** Lend the folder of the owner's that is for this profile, if they are a person with a home. */
     shared: v.boolean(),
     /** What is lent from the start: all of it, or the jail does not start. */
@@ -611,6 +619,8 @@ export const plainSpec: JailSpec = {
   seccomp: "default",
   limits: { memory: null, processes: null, cpu: null },
   buses: plainBuses,
+  x11: null,
+  pulse_cookie: null,
   shared: true,
   lend: [],
 };
@@ -1044,6 +1054,8 @@ export const jailerOptions = once(() =>
     groups: count,
     /** What each program may have, in bytes; null: as much as there is. */
     memory: v.nullable(v.pipe(v.number(), v.integer(), v.minValue(1))),
+    /** Whether it has a proxy, whose pipe it holds: the proxy ends with it. */
+    proxy: v.boolean(),
   })
 );
 export type JailerOptions = v.InferOutput<ReturnType<typeof jailerOptions>>;

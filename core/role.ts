@@ -12,7 +12,7 @@ import type { ReexecutedRole } from "./launch.ts";
 import { parse } from "./names.ts";
 
 /** What a descriptor is that a role is handed. */
-type Handed = "socket" | "file" | "folder";
+type Handed = "socket" | "file" | "folder" | "other";
 
 /**
  * Parses the options, and closes what was not handed over.

@@ -8,6 +8,8 @@
  * @module
  */
 
+import { authorityIn, x11Folder } from "./x11.ts";
+
 /** What of a client's environment tells of its desktop. */
 export const sessionNames = [
   "DBUS_SESSION_BUS_ADDRESS",
@@ -15,6 +17,7 @@ export const sessionNames = [
   "PIPEWIRE_REMOTE",
   "PULSE_SERVER",
   "WAYLAND_DISPLAY",
+  "XAUTHORITY",
   "XDG_RUNTIME_DIR",
 ] as const;
 
@@ -38,6 +41,7 @@ export const noSession: Session = {
   PIPEWIRE_REMOTE: null,
   PULSE_SERVER: null,
   WAYLAND_DISPLAY: null,
+  XAUTHORITY: null,
   XDG_RUNTIME_DIR: null,
 };
 
@@ -50,8 +54,6 @@ export interface DesktopWish {
 /** Whose desktop it is, and as which uid the jail's programs see themselves. */
 export interface DesktopPeople {
   readonly owner: number;
-  /** The owner's home, where that is known. */
-  readonly home: string | undefined;
   readonly uid: number;
 }
 
@@ -64,9 +66,6 @@ export interface DesktopLend {
   readonly at: string;
   readonly skip_missing: boolean;
 }
-
-/** X11 sockets are here, on the host and in a jail. X(7). */
-const x11Folder = "/tmp/.X11-unix";
 
 /** The number of a display that is on this machine: `:0`, `:1.0`, `unix:2`. X(7), DISPLAY NAMES. */
 export function displayNumber(display: string | null): number | undefined {
@@ -93,6 +92,23 @@ function socketAt(said: string | null, folder: string, usual: string): string {
   return isPlain(path) ? path : `${folder}/${usual}`;
 }
 
+/** The X server that a jail is let in to; null: none. */
+export function desktopX11({ display }: Pick<DesktopWish, "display">, session: Session): {
+  readonly number: number;
+  readonly authority: string | null;
+  readonly required: boolean;
+} | null {
+  const number = displayNumber(session.DISPLAY);
+  const byItself = display === "auto" && number !== undefined && !session.WAYLAND_DISPLAY;
+  if (display !== "x11" && !byItself) return null;
+  const said = session.XAUTHORITY ?? "";
+  return {
+    number: number ?? 0,
+    authority: isPlain(said) ? said : null,
+    required: display === "x11",
+  };
+}
+
 /**
  * What is lent for a profile's wishes. What it names has to be there; with `auto` it is there or not,
  * and X11 comes in only where there is no Wayland, because X11 does not isolate its programs.
@@ -100,21 +116,19 @@ function socketAt(said: string | null, folder: string, usual: string): string {
 export function desktopLends(
   wish: DesktopWish,
   session: Session,
-  { owner, home, uid }: DesktopPeople,
+  { owner, uid }: DesktopPeople,
 ): readonly DesktopLend[] {
   const folder = runtimeOf(session, owner);
   const inside = `/run/user/${uid}`;
   const lends: DesktopLend[] = [];
-  const lend = (name: string, path: string, at: string, skip: boolean, write = true): void =>
-    void lends.push({ name, path, write, at, skip_missing: skip });
+  const lend = (name: string, path: string, at: string, skip: boolean): void =>
+    void lends.push({ name, path, write: true, at, skip_missing: skip });
 
   const { display, audio } = wish;
-  const number = displayNumber(session.DISPLAY);
-  const byX11 = display === "x11" ||
-    (display === "auto" && number !== undefined && !session.WAYLAND_DISPLAY);
-  if (byX11) {
-    const socket = `${x11Folder}/X${number ?? 0}`;
-    lend(".x11", socket, socket, display === "auto");
+  const x11 = desktopX11(wish, session);
+  if (x11 !== null) {
+    const socket = `${x11Folder}/X${x11.number}`;
+    lend(".x11", socket, socket, !x11.required);
   } else if (display !== "none") {
     const socket = socketAt(session.WAYLAND_DISPLAY, folder, "wayland-0");
     lend(".wayland", socket, `${inside}/wayland-0`, display === "auto");
@@ -128,12 +142,22 @@ export function desktopLends(
     const said = /^unix:(\/.*)$/.exec(session.PULSE_SERVER ?? "")?.[1] ?? null;
     const socket = socketAt(said, folder, "pulse/native");
     lend(".pulse", socket, `${inside}/pulse/native`, audio === "auto");
-    // PulseAudio wants it of everybody who has another uid; PipeWire's does not.
-    if (home !== undefined && isPlain(home)) {
-      lend(".pulse-cookie", `${home}/.config/pulse/cookie`, `${inside}/pulse/cookie`, true, false);
-    }
   }
   return lends;
+}
+
+/** The owner's cookie for PulseAudio, if a jail is to have it: a copy, because libpulse opens it to write. */
+export function pulseCookie(
+  { audio }: Pick<DesktopWish, "audio">,
+  home: string | undefined,
+): string | null {
+  const wanted = audio === "pulse" || audio === "auto";
+  return wanted && home !== undefined && isPlain(home) ? `${home}/.config/pulse/cookie` : null;
+}
+
+/** Where a jail has it. */
+export function pulseCookieIn(uid: number): string {
+  return `/run/user/${uid}/pulse/cookie`;
 }
 
 /** The variables by which programs find what a jail has been lent. @param lends where in the jail */
@@ -152,9 +176,12 @@ export function desktopEnvironment(
       env["ELECTRON_OZONE_PLATFORM_HINT"] = "auto";
     } else if (at?.startsWith(`${x11Folder}/X`) === true) {
       env["DISPLAY"] = `:${at.slice(x11Folder.length + 2)}`;
+      env["XAUTHORITY"] = authorityIn(uid);
       env["XDG_SESSION_TYPE"] = "x11";
-    } else if (at === `${inside}/pulse/native`) env["PULSE_SERVER"] = `unix:${at}`;
-    else if (at === `${inside}/pulse/cookie`) env["PULSE_COOKIE"] = at;
+    } else if (at === `${inside}/pulse/native`) {
+      env["PULSE_SERVER"] = `unix:${at}`;
+      env["PULSE_COOKIE"] = pulseCookieIn(uid);
+    }
   }
   return env;
 }

@@ -11,7 +11,8 @@ import { hostText } from "./host.ts";
 import { absolutePath, lendName, lendSource, parse } from "./names.ts";
 import type { Settings } from "./profile.ts";
 import type { Allocation, JailSpec } from "./protocol.ts";
-import { desktopLends, type Session } from "./session.ts";
+import { desktopLends, desktopX11, pulseCookie, type Session } from "./session.ts";
+import { jailX11 } from "./x11.ts";
 
 /** Graphics cards, by their drivers. What of it is not there is left out. */
 const graphics: readonly string[] = [
@@ -73,9 +74,22 @@ export function specOf(settings: Settings, context: SpecContext): JailSpec {
         broadcast: [...dbus.system_broadcast],
       },
     },
+    x11: x11Of(settings, allocation, session),
+    pulse_cookie: pulseCookieOf(settings, allocation),
     shared: settings.shared,
     lend: [...lendsOf(settings, allocation, session)],
   };
+}
+
+function x11Of(settings: Settings, { owner }: Allocation, session: Session): JailSpec["x11"] {
+  const x11 = owner === 0 ? null : desktopX11(settings, session);
+  return x11 === null ? null : v.parse(jailX11, x11);
+}
+
+function pulseCookieOf(settings: Settings, { owner }: Allocation): JailSpec["pulse_cookie"] {
+  const home = accountOf(hostText("/etc/passwd"), owner)?.home;
+  const path = owner === 0 ? null : pulseCookie(settings, home);
+  return path === null ? null : v.parse(absolutePath, path);
 }
 
 type SpecLend = JailSpec["lend"][number];
@@ -86,7 +100,6 @@ function lendsOf(
   session: Session,
 ): readonly SpecLend[] {
   const { owner, profile } = allocation;
-  const home = accountOf(hostText("/etc/passwd"), owner)?.home;
   const uid = shownUid(allocation, settings);
   const inside = (at: string): string =>
     at.startsWith("~/") ? `${homeOf(profile)}${at.slice(1)}` : at;
@@ -99,7 +112,7 @@ function lendsOf(
       skip_missing: missing === "skip",
     })),
     // Nobody is lent anything of root's.
-    ...owner === 0 ? [] : desktopLends(settings, session, { owner, home, uid }),
+    ...owner === 0 ? [] : desktopLends(settings, session, { owner, uid }),
   ].map((one): SpecLend => ({
     ...one,
     name: v.parse(lendName, one.name),

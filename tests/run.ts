@@ -280,6 +280,10 @@ async function run(
     if (!await deno(["run", "-A", `${scripts}/setup.ts`, "--for", "test"], signal)) {
       return failure("the machine could not be set up");
     }
+    // Without them a test is skipped, and says what it lacks: a browser is no reason to test nothing.
+    if (files.some((file) => file.startsWith("tests/desktop/"))) {
+      await deno(["run", "-A", `${scripts}/setup.ts`, "--for", "desktop"], signal);
+    }
     const given = Deno.env.get("APPJAIL_EXE");
     if (given === undefined || given === "") {
       const out = `${scratch}/dist`;

@@ -54,6 +54,7 @@ function plan(
     infoFd: 5,
     seccompFd: undefined,
     proxy: undefined,
+    seen: [],
   };
 }
 
@@ -70,7 +71,6 @@ const arity: Readonly<Record<string, number>> = {
   "--gid": 1,
   "--dev-bind-try": 2,
   "--seccomp": 1,
-  "--sync-fd": 1,
   "--as-pid-1": 0,
   "--info-fd": 1,
   "--ro-bind": 2,
@@ -434,11 +434,10 @@ Deno.test("what a profile wishes is a few more words, each at its place", () => 
     operations(planJail({ ...plan(merged), seccompFd: 7 })).filter((one) => !plain.includes(one)),
     ["--seccomp 7"],
   );
-  const proxy = { holdFd: 8, session: "/run/x/session", system: "/run/x/system" };
+  const proxy = { session: "/run/x/session", system: "/run/x/system" };
   deepEqual(
     operations(planJail({ ...plan(merged), proxy })).filter((one) => !plain.includes(one)),
     [
-      "--sync-fd 8",
       "--bind /run/x/session /run/user/1100/bus",
       "--bind /run/x/system /run/dbus/system_bus_socket",
     ],

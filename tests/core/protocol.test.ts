@@ -217,6 +217,7 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
     uid,
     jail: "1",
     cwd: "/",
+    x11: !master,
     master,
   })),
   attached: [true, false].map((master) => ({
@@ -341,6 +342,12 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
   start: [
     { type: "start", id: 2, uid, spec: plainSpec },
     { type: "start", id: 2, uid, spec: { ...plainSpec, network: "none", shared: false } },
+    {
+      type: "start",
+      id: 2,
+      uid,
+      spec: { ...plainSpec, x11: { number: 0, authority: "/home/a/.Xauthority", required: true } },
+    },
     {
       type: "start",
       id: 2,
@@ -764,7 +771,14 @@ Deno.test("the options of the roles are as strict as messages", () => {
       admin_profiles: "/etc/appjail/profiles",
       debug: true,
     }],
-    jailer: [jailerOptions(), { profile, uid, session_bus: "private", groups: 0, memory: null }],
+    jailer: [jailerOptions(), {
+      profile,
+      uid,
+      session_bus: "private",
+      proxy: false,
+      groups: 0,
+      memory: null,
+    }],
   } as const;
   for (const [schema, value] of Object.values(options)) {
     deepEqual(parse(schema, value), { value });

@@ -6,11 +6,12 @@ import {
   type DesktopWish,
   displayNumber,
   noSession,
+  pulseCookie,
   type Session,
 } from "../../core/session.ts";
 import { Random } from "../random.ts";
 
-const people = { owner: 1000, home: "/home/alice", uid: 1100 };
+const people = { owner: 1000, uid: 1100 };
 
 function lent(wish: Partial<DesktopWish>, session: Partial<Session> = {}): readonly string[] {
   return desktopLends(
@@ -53,9 +54,19 @@ Deno.test("sound is by the socket that the profile names, or by those that there
   deepEqual(lent({ audio: "pipewire" }), ["/run/user/1000/pipewire-0 /run/user/1100/pipewire-0"]);
   deepEqual(lent({ audio: "pulse" }, { PULSE_SERVER: "unix:/run/p/native" }), [
     "/run/p/native /run/user/1100/pulse/native",
-    "/home/alice/.config/pulse/cookie /run/user/1100/pulse/cookie if there ro",
   ]);
   equal(lent({ audio: "auto" }).every((line) => line.includes(" if there")), true);
+});
+
+Deno.test("PulseAudio's cookie is in the owner's home, and wanted by whoever wants PulseAudio", () => {
+  const cookie = "/home/alice/.config/pulse/cookie";
+  equal(pulseCookie({ audio: "pulse" }, "/home/alice"), cookie);
+  equal(pulseCookie({ audio: "auto" }, "/home/alice"), cookie);
+  equal(pulseCookie({ audio: "pipewire" }, "/home/alice"), null);
+  equal(pulseCookie({ audio: "none" }, "/home/alice"), null);
+  for (const home of [undefined, "", "/", "/a/../b"]) {
+    equal(pulseCookie({ audio: "pulse" }, home), null);
+  }
 });
 
 Deno.test("programs are told of what there is, and of nothing else", () => {
@@ -65,7 +76,9 @@ Deno.test("programs are told of what there is, and of nothing else", () => {
     desktopEnvironment([{ at: "/run/user/1100/wayland-0" }], 1100)["WAYLAND_DISPLAY"],
     "wayland-0",
   );
-  equal(desktopEnvironment([{ at: "/tmp/.X11-unix/X3" }], 1100)["DISPLAY"], ":3");
+  const x11 = desktopEnvironment([{ at: "/tmp/.X11-unix/X3" }], 1100);
+  equal(x11["DISPLAY"], ":3");
+  equal(x11["XAUTHORITY"], "/run/user/1100/xauthority");
   equal(
     desktopEnvironment([{ at: "/run/user/1100/pulse/native" }], 1100)["PULSE_SERVER"],
     "unix:/run/user/1100/pulse/native",
@@ -94,9 +107,7 @@ Deno.test("whatever a caller says, the places in the jail are the same few", () 
     "/x/.",
   ];
   const places = new Set([
-    ...["wayland-0", "pipewire-0", "pulse/native", "pulse/cookie"].map((name) =>
-      `/run/user/1100/${name}`
-    ),
+    ...["wayland-0", "pipewire-0", "pulse/native"].map((name) => `/run/user/1100/${name}`),
   ]);
   for (let turn = 0; turn < 2000; turn++) {
     const session: Session = {
@@ -105,6 +116,7 @@ Deno.test("whatever a caller says, the places in the jail are the same few", () 
       PIPEWIRE_REMOTE: random.of(odd),
       PULSE_SERVER: `unix:${random.of(odd)}`,
       WAYLAND_DISPLAY: random.of(odd),
+      XAUTHORITY: random.of(odd),
       XDG_RUNTIME_DIR: random.of(odd),
     };
     for (const { at, path } of desktopLends({ display: "auto", audio: "auto" }, session, people)) {

@@ -1,0 +1,273 @@
+/**
+ * The desktop of somebody who is not root, in a test's scratch folder: a compositor or an X server
+ * without a screen, a sound server without a card, a session bus; and profiles that a test writes.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { accountOf } from "../../core/accounts.ts";
+import { type Picture, readPng, readXwd } from "./picture.ts";
+import {
+  execute,
+  isRoot,
+  type Outcome,
+  ownEtc,
+  uA,
+  until,
+  World,
+  type WorldOptions,
+} from "../jail/world.ts";
+
+/**
+ * A world whose administrator has written these profiles, and in which passwd(5) has uA at home on the
+ * desktop that the test makes.
+ */
+export function withProfiles(
+  profiles: Readonly<Record<string, string>>,
+  options: WorldOptions = {},
+): WorldOptions {
+  return {
+    ...options,
+    before: async (folder) => {
+      await ownEtc.before(folder);
+      const passwd = `${folder}/etc/passwd`;
+      const lines = (await Deno.readTextFile(passwd)).split("\n").map((line) => {
+        const fields = line.split(":");
+        if (fields[2] === String(uA)) fields[5] = `${folder}/desk`;
+        return fields.join(":");
+      });
+      await Deno.writeTextFile(passwd, lines.join("\n"));
+      await Deno.mkdir(`${folder}/admin`);
+      for (const [name, text] of Object.entries(profiles)) {
+        await Deno.writeTextFile(`${folder}/admin/${name}.toml`, text);
+      }
+    },
+    wrap: (words, folder) => ownEtc.wrap([...words, "--admin-profiles", `${folder}/admin`], folder),
+  };
+}
+
+/** Whether a program is there: in the folders where Debian has those of its users. */
+export function hasProgram(program: string): boolean {
+  try {
+    return Deno.statSync(`/usr/bin/${program}`).isFile;
+  } catch {
+    return false;
+  }
+}
+
+/** A test of a world and a desktop, which needs some programs: without one of them it is ignored. */
+export function deskTest(
+  name: string,
+  programs: readonly string[],
+  options: WorldOptions,
+  body: (t: Deno.TestContext, world: World, desk: Desk) => Promise<void>,
+): void {
+  const lacking = programs.filter((program) => !hasProgram(program));
+  Deno.test({
+    name: lacking.length === 0 ? name : `${name} (there is no ${lacking.join(", no ")})`,
+    ignore: !isRoot || lacking.length > 0,
+    sanitizeOps: false,
+    sanitizeResources: false,
+    fn: async (t) => {
+      await using world = await World.start(options);
+      await using desk = await Desk.of(world);
+      await body(t, world, desk);
+    },
+  });
+}
+
+/** The desktop of uA. */
+export class Desk implements AsyncDisposable {
+  /** Its XDG_RUNTIME_DIR, and its home. */
+  readonly folder: string;
+  /** What a client's environment says of it. */
+  readonly env: Record<string, string>;
+  readonly #running: Deno.ChildProcess[] = [];
+  readonly #ends: (() => Promise<void>)[] = [];
+  readonly #gid: number;
+  #shots = 0;
+
+  private constructor(folder: string, gid: number) {
+    this.folder = folder;
+    this.#gid = gid;
+    this.env = { XDG_RUNTIME_DIR: folder };
+  }
+
+  static async of(world: World): Promise<Desk> {
+    const folder = `${world.folder}/desk`;
+    await Deno.mkdir(folder, { mode: 0o700 });
+    const gid = accountOf(await Deno.readTextFile("/etc/passwd"), uA)?.gid ?? uA;
+    await Deno.chown(folder, uA, gid);
+    return new Desk(folder, gid);
+  }
+
+  /** The words of a program of uA's with the desktop's own environment, and no other. */
+  #words(words: readonly string[]): readonly string[] {
+    const env = { ...this.env, HOME: this.folder, PATH: "/usr/bin:/bin", LANG: "C.UTF-8" };
+    return [
+      // With the group that passwd(5) says, as after a login: what is lent is mapped by it.
+      ...["setpriv", `--reuid=${uA}`, `--regid=${this.#gid}`, "--clear-groups", "--"],
+      ...["env", "-i", "-C", this.folder],
+      ...Object.entries(env).map(([name, value]) => `${name}=${value}`),
+      ...words,
+    ];
+  }
+
+  /** Runs a program of uA's, outside of any jail, to its end. */
+  async run(...words: readonly string[]): Promise<Outcome> {
+    return await execute(this.#words(words));
+  }
+
+  /** The same; it has to succeed. */
+  async done(...words: readonly string[]): Promise<string> {
+    const { code, stdout, stderr } = await this.run(...words);
+    assert.equal(code, 0, `${words.join(" ")}: ${stderr}`);
+    return stdout;
+  }
+
+  /** Starts a program of uA's, which is ended with the desktop; what it says is in `NAME.log`. */
+  start(name: string, words: readonly string[]): Deno.ChildProcess {
+    const script = `exec "$@" >${this.folder}/${name}.log 2>&1`;
+    const [command = "", ...args] = this.#words(["sh", "-c", script, "sh", ...words]);
+    const child = new Deno.Command(command, {
+      args,
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+      detached: true,
+    }).spawn();
+    this.#running.push(child);
+    return child;
+  }
+
+  async log(name: string): Promise<string> {
+    return await Deno.readTextFile(`${this.folder}/${name}.log`).catch(() => "");
+  }
+
+  /** Waits for a socket. */
+  async #listens(name: string, socket: string): Promise<void> {
+    await until(`${name} listens`, async () => {
+      const status = await Deno.lstat(socket).catch(() => undefined);
+      return status?.isSocket;
+    }).catch(async (error) => {
+      throw new Error(`${name}: ${await this.log(name)}`, { cause: error });
+    });
+  }
+
+  /** A Wayland compositor, with a screen of 640 × 480 in one colour. weston(1). */
+  async compositor(): Promise<void> {
+    const settings = `${this.folder}/weston.ini`;
+    await Deno.writeTextFile(
+      settings,
+      "[core]\nidle-time=0\n[shell]\npanel-position=none\nbackground-color=0xff204060\n",
+    );
+    this.env["WAYLAND_DISPLAY"] = "wayland-7";
+    this.start("weston", [
+      ...["weston", "--backend=headless-backend.so", "--use-pixman", "--socket=wayland-7"],
+      // A screenshot is for those who debug.
+      ...["--width=640", "--height=480", "--debug", `--config=${settings}`],
+    ]);
+    await this.#listens("weston", `${this.folder}/wayland-7`);
+    await until(
+      "the background is drawn",
+      async () => (await this.screenshot()).pixels.every((colour) => colour === 0x204060),
+    );
+  }
+
+  /** What the compositor shows. */
+  async screenshot(): Promise<Picture> {
+    const folder = `${this.folder}/shot-${this.#shots++}`;
+    await this.done("mkdir", folder);
+    await this.done("env", "-C", folder, "weston-screenshooter");
+    const [file] = [...Deno.readDirSync(folder)];
+    assert(file !== undefined, "weston-screenshooter wrote nothing");
+    const picture = await readPng(await Deno.readFile(`${folder}/${file.name}`));
+    await Deno.remove(folder, { recursive: true });
+    return picture;
+  }
+
+  /**
+   * An X server with a screen of 320 × 240 that lets in who has its cookie. Xvfb(1).
+   *
+   * @param more further words for it
+   */
+  async xServer(...more: readonly string[]): Promise<void> {
+    // Only root can make it; a machine without a desktop may have none.
+    const sockets = "/tmp/.X11-unix";
+    const made = await Deno.mkdir(sockets).then(() => true, () => false);
+    if (made) {
+      await Deno.chmod(sockets, 0o1777);
+      // Another run may have its own in it by then.
+      this.#ends.push(() => Deno.remove(sockets).catch(() => {}));
+    }
+    const cookie = [...crypto.getRandomValues(new Uint8Array(16))]
+      .map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    const authority = `${this.folder}/server-authority`;
+    await Deno.writeTextFile(authority, "");
+    await Deno.chown(authority, uA, uA);
+    await this.done("xauth", "-q", "-f", authority, "add", ":0", ".", cookie);
+    this.start("xvfb", [
+      ...["Xvfb", "-displayfd", "1", "-auth", authority, "-noreset", "-nolisten", "tcp"],
+      ...["-screen", "0", "320x240x24", "-fbdir", this.folder, ...more],
+    ]);
+    const number = await until(
+      "Xvfb tells its number",
+      async () => /^([0-9]+)$/m.exec(await this.log("xvfb"))?.[1],
+    );
+    this.env["DISPLAY"] = `:${number}`;
+    this.env["XAUTHORITY"] = `${this.folder}/authority`;
+    await Deno.writeTextFile(`${this.folder}/authority`, "");
+    await Deno.chown(`${this.folder}/authority`, uA, uA);
+    await this.done("xauth", "-q", "add", `:${number}`, ".", cookie);
+  }
+
+  /** What the X server shows. */
+  async xScreen(): Promise<Picture> {
+    return readXwd(await Deno.readFile(`${this.folder}/Xvfb_screen0`));
+  }
+
+  /** A sound server without a card: what is played goes nowhere. pulseaudio(1). */
+  async soundServer(): Promise<void> {
+    this.start("pulseaudio", [
+      ...["pulseaudio", "--daemonize=no", "--exit-idle-time=-1", "-n", "--disable-shm=yes"],
+      ...["-L", "module-null-sink sink_name=nowhere", "-L", "module-native-protocol-unix"],
+    ]);
+    await this.#listens("pulseaudio", `${this.folder}/pulse/native`);
+    await until("the sink is there", async () => {
+      const { stdout } = await this.run("pactl", "list", "short", "sinks");
+      return stdout.includes("nowhere");
+    });
+  }
+
+  /** A session bus. dbus-daemon(1). */
+  async sessionBus(): Promise<void> {
+    const socket = `${this.folder}/bus`;
+    const config = `${this.folder}/bus.conf`;
+    // It lets its owner in, and the test: no application.
+    await Deno.writeTextFile(
+      config,
+      `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>session</type><listen>unix:path=${socket}</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow user="root"/><allow user="${uA}"/><allow own="*"/>
+<allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/></policy></busconfig>`,
+    );
+    this.start("dbus-daemon", [
+      ...["dbus-daemon", "--nofork", "--nopidfile", `--config-file=${config}`],
+    ]);
+    this.env["DBUS_SESSION_BUS_ADDRESS"] = `unix:path=${socket}`;
+    await this.#listens("dbus-daemon", socket);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.#running.reverse()) {
+      try {
+        child.kill("SIGTERM");
+      } catch {
+        // It has ended.
+      }
+      await child.status;
+    }
+    for (const end of this.#ends) await end();
+  }
+}
