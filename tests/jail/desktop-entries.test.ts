@@ -100,7 +100,7 @@ jailTest(
         assert.equal((await desktop(...words)).code, 100, words.join(" "));
       }
       const { code, said } = await desktop("install", "noone");
-      assert.equal(code, 100);
+      assert.equal(code, 111);
       assert.match(said, /There is no profile "noone" with executables/);
     });
   },

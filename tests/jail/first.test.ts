@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { execute, firstUid, jailTest, World } from "./world.ts";
 
 jailTest("a program runs as a user of its own, and a second one joins its jail", async () => {
-  await using world = await World.start({ bus: true });
+  await using world = await World.start({ bus: true, linger: 600 });
   assert.equal(
     await world.shell("work", "id -u; whoami; echo $HOME"),
     `${firstUid}\nwork\n/home/work`,
