@@ -37,14 +37,16 @@ export function withProfiles(
         return fields.join(":");
       });
       await Deno.writeTextFile(passwd, lines.join("\n"));
-      await Deno.mkdir(`${folder}/admin`);
       for (const [name, text] of Object.entries(profiles)) {
         await Deno.writeTextFile(`${folder}/admin/${name}.toml`, text);
       }
     },
-    wrap: (words, folder) => ownEtc.wrap([...words, "--admin-profiles", `${folder}/admin`], folder),
+    wrap: ownEtc.wrap,
   };
 }
+
+/** Those that come with the program. */
+const shippedProfiles = Deno.realPathSync(`${import.meta.dirname}/../../profiles`);
 
 /** Whether a program is there: in the folders where Debian has those of its users. */
 export function hasProgram(program: string): boolean {
@@ -69,7 +71,7 @@ export function deskTest(
     sanitizeOps: false,
     sanitizeResources: false,
     fn: async (t) => {
-      await using world = await World.start(options);
+      await using world = await World.start({ profiles: shippedProfiles, linger: 600, ...options });
       await using desk = await Desk.of(world);
       await body(t, world, desk);
     },
