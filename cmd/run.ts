@@ -294,6 +294,8 @@ export async function start(request: RunRequest, world: World): Promise<number> 
   using resources = new DisposableStack();
   const asking = { env: world.env, fd: request.passphraseFd };
   const channel = resources.use(await connectTo(path, asking));
+  // Before it is asked for: a signal to a program that is quick to run finds its client prepared.
+  const signals = request.detach ? undefined : new Signals(channel, plain);
   try {
     const own = front === undefined ? ([0, 1, 2] as const).map(standardStream) : front.take();
     channel.send(message, request.detach ? [] : own);
@@ -301,7 +303,6 @@ export async function start(request: RunRequest, world: World): Promise<number> 
     if (!(error instanceof FrameError)) throw error;
     throw usage("Cannot use the command: with its variables it is longer than 1 MiB");
   }
-  const signals = request.detach ? undefined : new Signals(channel, plain);
   const incoming = await Promise.race([answerWith(channel), ...signals ? [signals.ending] : []]);
   if (typeof incoming === "string") return endAs(signalNumbers[incoming], front);
   if (incoming === undefined) {

@@ -217,6 +217,7 @@ jailTest("what a jail is lent from the start is there, all of it, or the jail is
     // A link that the app has laid leads to nothing that is there before the home.
     await Deno.symlink("../../etc", `${world.data}/${firstUid}/trap`);
     dispatcher.say(start(++id, [at("/home/work/trap")]));
+    assert.equal((await dispatcher.hear())?.type, "lends");
     assert.equal((await dispatcher.hear())?.type, "starting");
     for (let heard = await dispatcher.hear();; heard = await dispatcher.hear()) {
       assert(heard !== undefined);
@@ -227,7 +228,7 @@ jailTest("what a jail is lent from the start is there, all of it, or the jail is
     const places = [at("/home/work/.config/Music"), at("/mnt/song", "song", `${music}/song`)];
     dispatcher.say(start(++id, [...places, { ...missing, skip_missing: true }]));
     const said = [await dispatcher.hear(), await dispatcher.hear(), await dispatcher.hear()];
-    assert.deepEqual(said.map((one) => one?.type), ["starting", "lends", "started"]);
+    assert.deepEqual(said.map((one) => one?.type), ["lends", "starting", "started"]);
   }
   // The next dispatcher is told of it.
   const [jail] = await until("it is adopted", async () => {
