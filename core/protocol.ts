@@ -680,8 +680,8 @@ export type LiveJail = v.InferOutput<typeof liveJail>;
  *   unlend ──────────────────────▶
  *         ◀──────────────────────── unlent | refused
  *   start ───────────────────────▶
- *         ◀──────────────────────── starting     (the jailer's socket listens)
  *         ◀──────────────────────── lends        (where it was lent something; also after welcome)
+ *         ◀──────────────────────── starting     (the jailer's socket listens)
  *         ◀──────────────────────── started      (the jailer's pid) | refused
  *   end ─────────────────────────▶
  *         ◀──────────────────────── locking      (where its home is encrypted)
