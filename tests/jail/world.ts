@@ -255,18 +255,21 @@ export class World implements AsyncDisposable {
       detached: true,
     }).spawn();
     this.#daemon = child;
-    const before = this.#log.length;
+    // Its own words: something of an earlier one may still be on its way to the log.
+    let said = "";
     let ended = false;
     this.#drained = (async () => {
-      for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) this.#log += text;
+      for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
+        said += text;
+        this.#log += text;
+      }
       ended = true;
     })();
     await until("the daemon is ready", () => {
       if (ended) {
         this.#daemon = undefined;
-        throw new Error(`the daemon ended:\n${this.#log.slice(before)}`);
+        throw new Error(`the daemon ended:\n${said}`);
       }
-      const said = this.#log.slice(before);
       return /dispatcher: ready/.test(said) &&
         (this.#options.bus !== true || said.includes("on the bus as"));
     });
