@@ -69,6 +69,8 @@ deskTest("Wayland", ["weston", "weston-simple-shm"], profiles, async (t, world, 
   });
 
   await t.step("a compositor that is not there is an error, or is done without", async () => {
+    // One that runs has what it has.
+    assert.equal((await world.client(["stop", "--force", "--all"], { uid: uA })).code, 0);
     const env = { ...desk.env, WAYLAND_DISPLAY: "wayland-9" };
     const wanted = await world.client(["run", "-p", "window", "true"], { uid: uA, env });
     assert.notEqual(wanted.code, 0);
