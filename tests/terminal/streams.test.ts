@@ -45,7 +45,7 @@ terminalTest("each stream is to the program what it is to the caller", async (t,
     await term.ask(`${run} ${ls}; echo =$?`, /\[01;34mfolder.*\r\n.*=0\r\n/s);
     await term.expect("out$ ");
     await term.send(`${run} ${ls} | cat; echo =$?\r`);
-    assert.match((await term.expect(/\r\n(.*)=0\r\n/s))[1] ?? "", /^folder\r\n$/);
+    assert.match((await term.expect(/\r\n(.*)=0\r\n/s))[1] ?? "", /^folder\r\nlent\r\n$/);
   });
 });
 
