@@ -374,12 +374,18 @@ function proveNothingLeft({ folder, data, state }: World, uids: readonly number[
     line.includes(`${folder}/run`) || uids.some((uid) => line.includes(`/run/user/${uid}/`))
   );
   prove("no socket", sockets.length === 0, sockets);
-  const brought = ["dist", "bus", "bus.conf"].map((name) => `${folder}/${name}`);
+  const brought = ["dist", "bus", "bus.conf", "admin", "profiles"].map((name) =>
+    `${folder}/${name}`
+  );
   const files = filesBelow(folder).filter((path) =>
     !brought.some((one) => path === one || path.startsWith(`${one}/`))
   );
   const homes = uids.map((uid) => `${data}/${uid}`);
-  const kept = [data, ...homes, `${homes[0]}/diary`, state, `${state}/uids.json`];
+  // In each home the place for what is lent, empty; in the state that for people's own profiles.
+  const kept = [
+    ...[data, ...homes, `${homes[0]}/diary`, ...homes.map((home) => `${home}/lent`)],
+    ...[state, `${state}/uids.json`, `${state}/profiles`],
+  ];
   // Beside each stands an empty file, by which one daemon at a time has it.
   const others = files.filter((path) => !kept.includes(path) && !/\/\.?lock$/.test(path));
   prove(
