@@ -12,7 +12,7 @@
 import { isErrno } from "../ipc/errno.ts";
 import { open, writeAll } from "../ipc/fd.ts";
 import { poller } from "../ipc/poller.ts";
-import { AppjailError } from "../core/errors.ts";
+import { AppjailError, exitFailure } from "../core/errors.ts";
 import {
   createFile,
   exists,
@@ -113,7 +113,7 @@ async function profilesOf(path: string): Promise<readonly Known[]> {
 function commandOf({ env }: World): string {
   const folders = (env["PATH"] ?? "").split(":").filter((folder) => folder.startsWith("/"));
   const path = folders.map((folder) => `${folder}/appjail`).find((one) => isExecutable(one));
-  return path === undefined ? "appjail" : path;
+  return path ?? "appjail";
 }
 
 /** A profile, and the programs that it is for. */
@@ -341,7 +341,7 @@ async function installEntries(
   }
   await refresh(folders);
   if (count === 0 && all) note("there is no entry for any profile's program");
-  return count > 0 || all ? 0 : 111;
+  return count > 0 || all ? 0 : exitFailure;
 }
 
 /** Serves `appjail desktop uninstall`. @param profiles which; null: all */
@@ -358,17 +358,15 @@ async function uninstallEntries(
     failed = !await uninstall(folders, made, force) || failed;
   }
   await refresh(folders);
-  return failed ? 111 : 0;
+  return failed ? exitFailure : 0;
 }
 
 /** Serves `appjail desktop update`: entries whose package has changed theirs follow it. */
 async function updateEntries(command: string, { env }: World): Promise<number> {
   const folders = new EntryFolders(env);
   for (const made of await folders.made()) {
-    const [profile, source] = [marks.profile, marks.source].map((key) =>
-      valueOf(made.text, key) ?? ""
-    );
-    if (profile === undefined || source === undefined) continue;
+    const profile = valueOf(made.text, marks.profile) ?? "";
+    const source = valueOf(made.text, marks.source) ?? "";
     const text = await textAt(source);
     if (text === undefined) {
       // The package is gone, and its entry with it.

@@ -711,7 +711,8 @@ class Helper implements AsyncDisposable {
         }
         using errorsWrite = errors.write;
         using nothing = open("/dev/null", 0);
-        const groups = groupsFor(spec.devices, ownerOf(owner));
+        // Most jails have none, and need no account looked up for it.
+        const groups = spec.devices.length === 0 ? [] : groupsFor(spec.devices, ownerOf(owner));
         // What bubblewrap takes for itself comes after what it passes on to the jailer.
         const first = proxy === undefined ? 5 : 6;
         const jailer: JailerOptions = {

@@ -4,7 +4,7 @@
  * @module
  */
 import { AppjailError } from "../core/errors.ts";
-import { absolutePath, lendName, parse } from "../core/names.ts";
+import { absolutePath, lendName, parsed } from "../core/names.ts";
 import type { ClientToDispatcher } from "../core/protocol.ts";
 import { ask, socketPath, type World, writeOut } from "./client.ts";
 import { parseProfile } from "./profiles.ts";
@@ -29,12 +29,12 @@ export async function lend(
   given: string,
 ): Promise<number> {
   const profile = parseProfile(of);
-  const path = checked(
+  const path = parsed(
     absolutePath,
     given.startsWith("/") ? given : `${Deno.cwd()}/${given}`,
-    given,
+    unusable(given),
   );
-  const name = checked(lendName, flags.as ?? lastOf(path), flags.as ?? given);
+  const name = parsed(lendName, flags.as ?? lastOf(path), unusable(flags.as ?? given));
   const keep = flags.for === undefined ? null : parseDuration(flags.for);
   const write = flags.rw === true;
   await tell(flags, world, { type: "lend", profile, name, path, write, keep });
@@ -57,7 +57,7 @@ export async function unlend(
 ): Promise<number> {
   const profile = parseProfile(of);
   // As it is shown, or as it is called in the jail.
-  const name = checked(lendName, given.replace(/^(?:~\/)?lent\//, ""), given);
+  const name = parsed(lendName, given.replace(/^(?:~\/)?lent\//, ""), unusable(given));
   await tell(flags, world, { type: "unlend", profile, name });
   writeOut(`taken back ${quoted(`~/lent/${name}`)} from ${profile}\n`, Deno.stdout);
   return 0;
@@ -85,15 +85,10 @@ export function lastOf(path: string): string {
   }
 }
 
-function checked<const S extends Parameters<typeof parse>[0]>(
-  schema: S,
-  value: unknown,
-  given: string,
-): Extract<ReturnType<typeof parse<S>>, { readonly value: unknown }>["value"] {
-  const parsed = parse(schema, value);
-  if ("value" in parsed) return parsed.value;
-  throw new AppjailError(
-    "usage",
-    `Cannot use ${JSON.stringify(given.slice(0, 200))}: ${parsed.wrong}; see: appjail help lend`,
-  );
+function unusable(given: string): (wrong: string) => AppjailError {
+  return (wrong) =>
+    new AppjailError(
+      "usage",
+      `Cannot use ${JSON.stringify(given.slice(0, 200))}: ${wrong}; see: appjail help lend`,
+    );
 }

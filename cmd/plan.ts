@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { homeOf } from "../core/environment.ts";
 import { AppjailError } from "../core/errors.ts";
 import { hostLayout } from "../core/host.ts";
 import { printable } from "../core/log.ts";
@@ -55,14 +56,14 @@ export async function plan(flags: PlanFlags, world: World, name: string): Promis
     ...spec.shared
       ? [{
         path: `~/Shared/${profile}`,
-        at: `/home/${profile}/shared`,
+        at: `${homeOf(profile)}/shared`,
         write: true,
         optional: true,
       }]
       : [],
     ...spec.lend.map(({ name, path, at, write, skip_missing }) => ({
       path,
-      at: at ?? `/home/${profile}/lent/${name}`,
+      at: at ?? `${homeOf(profile)}/lent/${name}`,
       write,
       optional: skip_missing,
     })),

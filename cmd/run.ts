@@ -26,7 +26,7 @@ import {
   absolutePath,
   commandLine,
   environment,
-  parse,
+  parsed,
   type ProgramName,
   type SignalName,
   signalNumbers,
@@ -281,10 +281,12 @@ export async function start(request: RunRequest, world: World): Promise<number> 
     type: "run",
     profile: request.profile,
     // Without one, the profile's own.
-    argv: request.argv.length === 0 ? null : checked(commandLine, request.argv, "the command"),
-    cwd: cwd === null ? null : checked(absolutePath, cwd, "--cwd"),
+    argv: request.argv.length === 0
+      ? null
+      : parsed(commandLine, request.argv, unusable("the command")),
+    cwd: cwd === null ? null : parsed(absolutePath, cwd, unusable("--cwd")),
     cwd_required: request.cwd !== null,
-    env: checked(environment, request.env, "--env"),
+    env: parsed(environment, request.env, unusable("--env")),
     inherited: inheritedOf(world.env),
     session: sessionOf(world.env),
     lend: files.length === 0 ? [] : [...(await import("./auto-lend.ts")).lendable(files)],
@@ -520,13 +522,7 @@ function standardStream(number: number): Fd {
   return isOpen(number) ? duplicate(number) : open("/dev/null", 2);
 }
 
-/** A value as what the daemon will accept, or a usage error that says what is wrong with it. */
-function checked<const S extends Parameters<typeof parse>[0]>(
-  schema: S,
-  value: unknown,
-  what: string,
-): Extract<ReturnType<typeof parse<S>>, { readonly value: unknown }>["value"] {
-  const parsed = parse(schema, value);
-  if ("wrong" in parsed) throw usage(`Cannot use ${what}: ${parsed.wrong}`);
-  return parsed.value;
+/** What is wrong with a value that the daemon would not accept, for whoever gave it. */
+function unusable(what: string): (wrong: string) => AppjailError {
+  return (wrong) => usage(`Cannot use ${what}: ${wrong}`);
 }

@@ -40,6 +40,9 @@ import {
   type VolumeKind,
 } from "./protocol.ts";
 import { OutputRing } from "./ring.ts";
+import { desktopEnvironment, noSession, type Session } from "./session.ts";
+import { shownUid, specOf } from "./spec.ts";
+import { x11Folder } from "./x11.ts";
 
 /**
  * How long a jailer may take to answer: to be up, to start a program, to report. It takes
@@ -49,10 +52,6 @@ import { OutputRing } from "./ring.ts";
 const upDeadline = 20_000;
 const execDeadline = 20_000;
 const reportDeadline = 2_000;
-import { desktopEnvironment, noSession, type Session } from "./session.ts";
-import { x11Folder } from "./x11.ts";
-import { shownUid, specOf } from "./spec.ts";
-
 /** How long after a jailer has hung up the conversation is opened again, if the jail still lives. */
 const returnDelay = 1_000;
 /** How long a jailer that was told to leave may take. */

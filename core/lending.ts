@@ -51,6 +51,7 @@ import {
   lendName,
   type LendSource,
   parse,
+  parsed,
   type ProfileName,
 } from "./names.ts";
 import { onBehalfOf, type Person } from "./on-behalf.ts";
@@ -122,7 +123,7 @@ export class Lending {
         : placeProblem(wanted.at, profile, same_uid ? owner : uid);
       if (wrong !== undefined) throw refused(wanted, profile, `at ${wanted.at} ${wrong}`);
       try {
-        const path = sourceOf(ownerOf(owner), wanted.path);
+        const path = sourceOf(owner, wanted.path);
         await this.#lend(table, { ...wanted, path });
       } catch (thrown) {
         const error = thrown instanceof NotLendable ? refused(wanted, profile, thrown) : thrown;
@@ -324,10 +325,10 @@ export class Lending {
     try {
       const path = onBehalfOf(person, () => sharedFolder(person, `${person.home}`, profile));
       await this.#lend(table, {
-        name: parsed(lendName, "shared"),
-        path: parsed(absolutePath, path),
+        name: parsed(lendName, "shared", notLendable),
+        path: parsed(absolutePath, path, notLendable),
         write: true,
-        at: parsed(absolutePath, `${homeOf(profile)}/shared`),
+        at: parsed(absolutePath, `${homeOf(profile)}/shared`, notLendable),
       });
     } catch (error) {
       // What nobody has asked for must not keep a jail from starting.
@@ -337,15 +338,16 @@ export class Lending {
 }
 
 /** The path that a profile means, as the person has it. */
-function sourceOf(person: Owner, source: LendSource): AbsolutePath {
-  if (source.startsWith("/")) return parsed(absolutePath, source);
+function sourceOf(owner: number, source: LendSource): AbsolutePath {
+  if (source.startsWith("/")) return parsed(absolutePath, source, notLendable);
+  const person = ownerOf(owner);
   const { home } = person;
   if (home?.startsWith("/") !== true) {
     throw new NotLendable("its owner has no home that passwd(5) knows of", true);
   }
   const path = pathOf(source, home, source.startsWith("xdg-") ? userDirsOf(person, home) : "");
   if (path === undefined) throw new NotLendable("there is no folder of that name");
-  return parsed(absolutePath, path);
+  return parsed(absolutePath, path, notLendable);
 }
 
 /** What the person's desktop says of its folders: next to nothing is believed of it. */
@@ -501,11 +503,6 @@ function refused(
   );
 }
 
-function parsed<const S extends Parameters<typeof parse>[0]>(
-  schema: S,
-  value: unknown,
-): Extract<ReturnType<typeof parse<S>>, { readonly value: unknown }>["value"] {
-  const result = parse(schema, value);
-  if ("wrong" in result) throw new NotLendable(result.wrong);
-  return result.value;
+function notLendable(wrong: string): NotLendable {
+  return new NotLendable(wrong);
 }

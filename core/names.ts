@@ -129,6 +129,17 @@ export function parse<const S extends v.GenericSchema>(
   return result.success ? { value: result.output } : { wrong: result.issues[0].message };
 }
 
+/** The same, for whom there is no going on without: what is wrong with it becomes an error. */
+export function parsed<const S extends v.GenericSchema>(
+  schema: S,
+  value: unknown,
+  refuse: (wrong: string) => Error,
+): v.InferOutput<S> {
+  const result = parse(schema, value);
+  if ("value" in result) return result.value;
+  throw refuse(result.wrong);
+}
+
 /** signal(7), by the names that may be sent; numbers are equal on x86-64 and arm64. */
 export const signalNumbers = {
   SIGHUP: 1,

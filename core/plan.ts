@@ -152,7 +152,7 @@ const own: readonly string[] = ["/proc", "/dev", "/run/appjail", "/run/user", "/
 /** The words for `bwrap --args`; the command comes after them. */
 export function planJail(plan: JailPlan): readonly string[] {
   const { host, uid, spec } = plan;
-  const home = `/home/${plan.profile}`;
+  const home = homeOf(plan.profile);
   const words: string[] = [];
   const add = (...more: readonly string[]): void => void words.push(...more);
 

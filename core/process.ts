@@ -23,9 +23,14 @@ export interface ProcessStat {
   readonly startTime: number;
 }
 
+/** The fields from the third on: the second, a name, may hold anything. proc_pid_stat(5). */
+function fieldsOf(stat: string): readonly string[] {
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+}
+
 /** Parses /proc/PID/stat, whose second field may hold anything, brackets and newlines too. */
 export function parseStat(text: string): ProcessStat | undefined {
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const fields = fieldsOf(text);
   const [state, parent, startTime] = [fields[0], Number(fields[1]), Number(fields[19])];
   if (state === undefined || !Number.isInteger(parent) || !Number.isInteger(startTime)) {
     return undefined;
@@ -107,8 +112,8 @@ const ticks = 100;
  */
 export function cpuOf(pid: number): number {
   const text = readText(`/proc/${pid}/stat`) ?? "";
-  // utime, stime, cutime, cstime: fields 14 to 17; the second one, a name, may hold anything.
-  const times = text.slice(text.lastIndexOf(")") + 2).split(" ").slice(11, 15).map(Number);
+  // utime, stime, cutime, cstime: fields 14 to 17.
+  const times = fieldsOf(text).slice(11, 15).map(Number);
   return times.reduce((sum, one) => sum + (one || 0), 0) * (1000 / ticks);
 }
 

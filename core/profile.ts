@@ -316,6 +316,18 @@ export interface Settings {
   readonly linger: number | null;
 }
 
+/** Rules of both buses that give nothing. */
+const noRules = {
+  talk: [],
+  own: [],
+  call: [],
+  broadcast: [],
+  system_talk: [],
+  system_own: [],
+  system_call: [],
+  system_broadcast: [],
+};
+
 /** The jail of a profile that says nothing: docs/the-default-jail.md. */
 export const defaults: Settings = {
   description: "",
@@ -330,18 +342,7 @@ export const defaults: Settings = {
   audio: "none",
   gpu: false,
   devices: [],
-  dbus: {
-    session: "private",
-    talk: [],
-    own: [],
-    call: [],
-    broadcast: [],
-    system: "none",
-    system_talk: [],
-    system_own: [],
-    system_call: [],
-    system_broadcast: [],
-  },
+  dbus: { ...noRules, session: "private", system: "none" },
   lend: [],
   shared: true,
   auto_lend: true,
@@ -360,18 +361,7 @@ export const secure: Profile = {
   audio: "none",
   gpu: false,
   devices: [],
-  dbus: {
-    session: "none",
-    talk: [],
-    own: [],
-    call: [],
-    broadcast: [],
-    system: "none",
-    system_talk: [],
-    system_own: [],
-    system_call: [],
-    system_broadcast: [],
-  },
+  dbus: { ...noRules, session: "none", system: "none" },
   lend: [],
   shared: false,
   auto_lend: false,

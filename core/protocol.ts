@@ -21,6 +21,7 @@ import {
   programName,
   signalNames,
 } from "./names.ts";
+import { sessionNames } from "./session.ts";
 import { jailX11 } from "./x11.ts";
 /** Raised whenever a message changes. Both ends of a channel must have the same. */
 export const protocolVersion = 5;
@@ -34,15 +35,7 @@ function once<T>(make: () => T): () => T {
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 /** null: it says nothing. */
 const hint = v.nullable(v.pipe(v.string(), v.maxLength(4096)));
-const session = v.strictObject({
-  DBUS_SESSION_BUS_ADDRESS: hint,
-  DISPLAY: hint,
-  PIPEWIRE_REMOTE: hint,
-  PULSE_SERVER: hint,
-  WAYLAND_DISPLAY: hint,
-  XAUTHORITY: hint,
-  XDG_RUNTIME_DIR: hint,
-});
+const session = v.strictObject(v.entriesFromList(sessionNames, hint));
 const requestId = v.pipe(count, v.maxValue(Number.MAX_SAFE_INTEGER));
 const milliseconds = count;
 const pid = v.pipe(count, v.minValue(1), v.maxValue(0x7fffffff));
