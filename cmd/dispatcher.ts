@@ -513,7 +513,7 @@ class Door {
 
   #tellStarted(
     channel: ClientChannel,
-    { program, jail, cwd, master, within: { onX11, allocation: { profile, uid } } }: StartedIn,
+    { program, jail, cwd, master, within: { windows, allocation: { profile, uid } } }: StartedIn,
   ): void {
     channel.send({
       type: "started",
@@ -522,7 +522,7 @@ class Door {
       uid,
       jail,
       cwd,
-      x11: onX11,
+      windows,
       master: master !== undefined,
     }, master === undefined ? [] : [master]);
   }

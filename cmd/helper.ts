@@ -50,10 +50,18 @@ import {
   spawn,
   tryLock,
 } from "../core/kernel.ts";
-import { Lending, ownerOf, readAsOwner } from "../core/lending.ts";
+import { Lending, ownerOf, readAsOwner, type StandIn } from "../core/lending.ts";
 import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
 import { type Log, logOf, printable } from "../core/log.ts";
-import { type AbsolutePath, type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
+import {
+  type AbsolutePath,
+  absolutePath,
+  type AppUid,
+  appUid,
+  parse,
+  parsed,
+  type ProfileName,
+} from "../core/names.ts";
 import { groupFor, type LentAt, passwdFor, planJail, programInJail } from "../core/plan.ts";
 import { allPids, identify, openProcess, pidsOf, realUid } from "../core/process.ts";
 import { discardScripts, programFolder, stageProgram, unstageProgram } from "../core/program.ts";
@@ -79,6 +87,7 @@ import { authorityIn, x11Folder } from "../core/x11.ts";
 import { Buses } from "./helper-buses.ts";
 import { Conversions, type Order } from "./helper-conversions.ts";
 import { Vaults } from "./helper-vaults.ts";
+import { type MadeContext, makeContext } from "./helper-wayland.ts";
 import { makeCookie } from "./helper-x11.ts";
 
 const setpriv = "/usr/bin/setpriv";
@@ -665,7 +674,8 @@ class Helper implements AsyncDisposable {
       });
       using lock = lockJail(folder);
       if (lock === undefined) throw failed("an earlier one has not ended yet");
-      const lent = await this.#lendFirst(allocation, spec, failed);
+      using context = await this.#contextFor(allocation, spec, folder, failed);
+      const lent = await this.#lendFirst(allocation, spec, context, failed);
       this.#vaults.guard(uid, folder);
       const socket = `${uid}.sock`;
       removeFile(this.#control, socket);
@@ -693,6 +703,8 @@ class Helper implements AsyncDisposable {
       show("pulse-cookie", pulse, pulseCookieIn(shown));
       const proxy = await this.#buses.start({ uid, owner, profile }, spec.buses, toOwner);
       using _hold = proxy?.hold;
+      // They end with the jail, which alone has them from then on.
+      const held = [proxy?.hold, context?.hold].filter((one) => one !== undefined);
       const info = pipe({ nonblocking: true });
       using infoRead = info.read;
       const words = pipe();
@@ -714,14 +726,14 @@ class Helper implements AsyncDisposable {
         // Most jails have none, and need no account looked up for it.
         const groups = spec.devices.length === 0 ? [] : groupsFor(spec.devices, ownerOf(owner));
         // What bubblewrap takes for itself comes after what it passes on to the jailer.
-        const first = proxy === undefined ? 5 : 6;
+        const first = 5 + held.length;
         const jailer: JailerOptions = {
           profile,
           uid: shown,
           session_bus: spec.buses.session,
           groups: groups.length,
           memory: spec.limits.memory,
-          proxy: proxy !== undefined,
+          pipes: held.length === 0 ? 0 : held.length === 1 ? 1 : 2,
         };
         writeAll(
           wordsWrite.number,
@@ -760,7 +772,7 @@ class Helper implements AsyncDisposable {
             errorsWrite.number,
             listener.number,
             lock.number,
-            ...proxy === undefined ? [] : [proxy.hold.number],
+            ...held.map(({ number }) => number),
             wordsRead.number,
             infoWrite.number,
             ...filterRead === undefined ? [] : [filterRead.number],
@@ -811,13 +823,35 @@ class Helper implements AsyncDisposable {
     }
   }
 
+  /** A security context of the owner's compositor, where the jail is to have one and it can. */
+  async #contextFor(
+    allocation: Allocation,
+    spec: JailSpec,
+    folder: Fd,
+    failed: (why: string) => AppjailError,
+  ): Promise<MadeContext & StandIn | undefined> {
+    const wanted = spec.lend.find(({ context }) => context !== "none");
+    if (wanted === undefined) return undefined;
+    const { name, context } = wanted;
+    const path = parsed(absolutePath, wanted.path, failed);
+    const required = context === "required";
+    const made = await makeContext({ allocation, path, required, folder });
+    if (typeof made === "object") return { name, ...made };
+    if (made === undefined) return undefined;
+    const why = `the compositor at ${path}: ${printable(made)}`;
+    if (required) throw failed(`there is no security context of ${why}`);
+    this.#log.info(`jail ${allocation.profile} has no security context of ${why}`);
+    return undefined;
+  }
+
   async #lendFirst(
     allocation: Allocation,
     spec: JailSpec,
+    standIn: StandIn | undefined,
     failed: (why: string) => AppjailError,
   ): Promise<readonly LentAt[]> {
     try {
-      return await this.#lending.begin(allocation, spec);
+      return await this.#lending.begin(allocation, spec, standIn);
     } catch (error) {
       throw failed(wordsOf(error));
     }

@@ -89,7 +89,13 @@ interface Table {
 }
 
 /** Something that is wanted to be lent. */
-type Wanted = Omit<Lent, "until"> & Partial<Pick<Lent, "until">>;
+type Wanted = Omit<Lent, "until" | "context"> & Partial<Pick<Lent, "until">>;
+
+/** A socket that a compositor has made for one jail, to be lent in place of its own. */
+export interface StandIn {
+  readonly name: LendName;
+  readonly socket: Fd;
+}
 
 /** What all jails were lent. */
 export class Lending {
@@ -103,12 +109,14 @@ export class Lending {
   /**
    * Makes the folder of a jail that is about to start, and lends what it is to have from the start.
    *
+   * @param standIn what is lent by its name instead of what is at the path
    * @returns what bubblewrap has to mount in further places
    * @throws {AppjailError} when a part of it cannot be lent; the caller then clears all of it
    */
   async begin(
     allocation: Allocation,
     { lend, shared, same_uid }: JailSpec,
+    standIn?: StandIn,
   ): Promise<readonly LentAt[]> {
     const { uid, owner, profile } = allocation;
     this.clear(uid);
@@ -117,14 +125,15 @@ export class Lending {
     mountShared(this.#folderOf(uid), lendsMost);
     const table: Table = { allocation, entries: new Map(), ids: undefined };
     this.#tables.set(uid, table);
-    for (const { skip_missing, ...wanted } of [...lend].sort(byPlace)) {
+    for (const { skip_missing, context: _, ...wanted } of [...lend].sort(byPlace)) {
       const wrong = wanted.at === null
         ? undefined
         : placeProblem(wanted.at, profile, same_uid ? owner : uid);
       if (wrong !== undefined) throw refused(wanted, profile, `at ${wanted.at} ${wrong}`);
       try {
         const path = sourceOf(owner, wanted.path);
-        await this.#lend(table, { ...wanted, path });
+        const instead = standIn?.name === wanted.name ? standIn.socket : undefined;
+        await this.#lend(table, { ...wanted, path }, instead);
       } catch (thrown) {
         const error = thrown instanceof NotLendable ? refused(wanted, profile, thrown) : thrown;
         const missing = error instanceof AppjailError && error.cause instanceof NotLendable &&
@@ -230,7 +239,7 @@ export class Lending {
     return `${this.#world.runtimePath}/jails/${uid}/lend`;
   }
 
-  async #lend(table: Table, wanted: Wanted): Promise<void> {
+  async #lend(table: Table, wanted: Wanted, instead?: Fd): Promise<void> {
     const { uid, owner, profile } = table.allocation;
     const refuse = (why: unknown): AppjailError => refused(wanted, profile, why);
     // Whoever takes the dispatcher over can have anything lent that an owner may open.
@@ -242,7 +251,7 @@ export class Lending {
       // The jail may have ended meanwhile, and another have begun.
       if (this.#tables.get(uid) !== table) throw new NotLendable("the jail has ended");
       this.#check(table, wanted);
-      this.#attach(table, wanted, person, ids);
+      this.#attach(table, wanted, person, ids, instead);
     } catch (error) {
       if (error instanceof AppjailError) throw error;
       if (this.#tables.get(uid) === table && table.ids !== undefined) {
@@ -264,21 +273,23 @@ export class Lending {
     }
   }
 
-  #attach(table: Table, wanted: Wanted, person: Person, ids: Fd): void {
+  #attach(table: Table, wanted: Wanted, person: Person, ids: Fd, instead: Fd | undefined): void {
     const { uid } = table.allocation;
     const types = mountTypes(hostText("/proc/self/mountinfo"));
     using reached = onBehalfOf(person, () => reach(wanted.path, person.uid, types));
     this.#refuseOwn(reached);
-    using mount = cloneMount(reached.target);
+    using mount = cloneMount(instead ?? reached.target);
     // What is not mapped the kernel lets nobody write to, whatever its mode; to connect is to write.
     // An X server of root's listens at a socket of root's, for everybody who has a cookie.
-    const forAll = reached.kind === "socket" && reached.place.uid !== person.uid &&
-      (reached.place.mode & 0o002) !== 0;
-    restrict(mount, wanted.write, forAll ? undefined : ids, reached.type);
+    const { mode, uid: theirs } = instead === undefined ? reached.place : placeOf(instead);
+    const forAll = reached.kind === "socket" && theirs !== person.uid && (mode & 0o002) !== 0;
+    const type = instead === undefined ? reached.type : types.get(mountOf(instead)) ?? "";
+    restrict(mount, wanted.write, forAll ? undefined : ids, type);
     using folder = openFolder(this.#world.jails, String(uid));
     using lend = openLend(folder);
     const { name, path, write, at, until = null } = wanted;
-    const entries = [...table.entries.values(), { name, path, write, at, until }];
+    const lent: Lent = { name, path, write, at, until, context: instead !== undefined };
+    const entries = [...table.entries.values(), lent];
     if (new TextEncoder().encode(JSON.stringify(entries)).length > tableMost) {
       throw new NotLendable("the paths of all that is lent are too long together");
     }
@@ -292,7 +303,7 @@ export class Lending {
       this.#takeAway(uid, lend, name);
       throw error;
     }
-    table.entries.set(name, { name, path, write, at, until });
+    table.entries.set(name, lent);
   }
 
   /** Neither appjail's own folders, nor what they lie in, nor anything in them. */
@@ -357,12 +368,29 @@ function userDirsOf(person: Person, home: string): string {
   return bytes === undefined ? "" : new TextDecoder().decode(bytes);
 }
 
+/** Goes to the end of a path as an owner would. @throws {NotLendable} where they cannot */
+function reachAs(person: Person, path: AbsolutePath): Reached & Disposable {
+  const types = mountTypes(hostText("/proc/self/mountinfo"));
+  return onBehalfOf(person, () => reach(path, person.uid, types));
+}
+
+/** The same; `undefined` where they cannot. */
+export function reachAsOwner(
+  owner: number,
+  path: AbsolutePath,
+): (Reached & Disposable) | undefined {
+  try {
+    return reachAs(ownerOf(owner), path);
+  } catch (error) {
+    if (error instanceof NotLendable) return undefined;
+    throw error;
+  }
+}
+
 /** Why an owner cannot connect to a socket, in words; `undefined`: they can. */
 export function socketProblem(owner: number, path: AbsolutePath): string | undefined {
-  const person = ownerOf(owner);
-  const types = mountTypes(hostText("/proc/self/mountinfo"));
   try {
-    using reached = onBehalfOf(person, () => reach(path, person.uid, types));
+    using reached = reachAs(ownerOf(owner), path);
     return reached.kind === "socket" ? undefined : "it is no socket";
   } catch (error) {
     if (error instanceof NotLendable) return wordsOf(error);

@@ -146,7 +146,7 @@ const settingKeys = {
   home: about("Whether its home stays when the jail is gone", word("persistent", "ephemeral")),
   autodelete: about("Delete the home when the last program has ended", flag),
   network: about("The machine's network, or none but a loopback", word("host", "none")),
-  display: about("How it shows windows", word("auto", "wayland", "x11", "none")),
+  display: about("How it shows windows", word("auto", "wayland", "wayland-context", "x11", "none")),
   audio: about("How it plays and records sound", word("auto", "pipewire", "pulse", "none")),
   gpu: about("Whether it may use the graphics card", flag),
   devices: about("Device files that it may use", list(device, 50)),

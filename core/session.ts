@@ -47,7 +47,7 @@ export const noSession: Session = {
 
 /** What a profile says of it. */
 export interface DesktopWish {
-  readonly display: "wayland" | "x11" | "none" | "auto";
+  readonly display: "wayland-context" | "wayland" | "x11" | "none" | "auto";
   readonly audio: "pipewire" | "pulse" | "none" | "auto";
 }
 
@@ -57,6 +57,9 @@ export interface DesktopPeople {
   readonly uid: number;
 }
 
+/** The name by which a compositor's socket is lent. */
+const waylandName = ".wayland";
+
 /** Something to be lent, as a jail's spec has it. */
 export interface DesktopLend {
   /** Hidden in `~/lent`, where nobody looks for a socket. */
@@ -65,6 +68,8 @@ export interface DesktopLend {
   readonly write: boolean;
   readonly at: string;
   readonly skip_missing: boolean;
+  /** Whether the compositor there is asked for a security context; see core/wayland.ts. */
+  readonly context: "none" | "wanted" | "required";
 }
 
 /** The number of a display that is on this machine: `:0`, `:1.0`, `unix:2`. X(7), DISPLAY NAMES. */
@@ -121,8 +126,13 @@ export function desktopLends(
   const folder = runtimeOf(session, owner);
   const inside = `/run/user/${uid}`;
   const lends: DesktopLend[] = [];
-  const lend = (name: string, path: string, at: string, skip: boolean): void =>
-    void lends.push({ name, path, write: true, at, skip_missing: skip });
+  const lend = (
+    name: string,
+    path: string,
+    at: string,
+    skip_missing: boolean,
+    context: DesktopLend["context"] = "none",
+  ): void => void lends.push({ name, path, write: true, at, skip_missing, context });
 
   const { display, audio } = wish;
   const x11 = desktopX11(wish, session);
@@ -131,7 +141,8 @@ export function desktopLends(
     lend(".x11", socket, socket, !x11.required);
   } else if (display !== "none") {
     const socket = socketAt(session.WAYLAND_DISPLAY, folder, "wayland-0");
-    lend(".wayland", socket, `${inside}/wayland-0`, display === "auto");
+    const context = display === "wayland-context" ? "required" : "wanted";
+    lend(waylandName, socket, `${inside}/wayland-0`, display === "auto", context);
   }
 
   if (audio === "pipewire" || audio === "auto") {
@@ -158,6 +169,23 @@ export function pulseCookie(
 /** Where a jail has it. */
 export function pulseCookieIn(uid: number): string {
   return `/run/user/${uid}/pulse/cookie`;
+}
+
+/** Ways to show windows, the one that isolates least first. */
+export const windowWays = ["x11", "wayland", "context"] as const;
+export type WindowWay = (typeof windowWays)[number];
+
+/** By what a jail can show windows, with what it has been lent. */
+export function windowsBy(
+  lends: readonly {
+    readonly name: string;
+    readonly at: string | null;
+    readonly context: boolean;
+  }[],
+): WindowWay | null {
+  if (lends.some(({ at }) => at?.startsWith(`${x11Folder}/`))) return "x11";
+  const wayland = lends.find(({ name, at }) => name === waylandName && at !== null);
+  return wayland === undefined ? null : wayland.context ? "context" : "wayland";
 }
 
 /** The variables by which programs find what a jail has been lent. @param lends where in the jail */

@@ -110,6 +110,7 @@ function lendsOf(
       write: mode === "rw",
       at: at === null ? null : inside(at),
       skip_missing: missing === "skip",
+      context: "none" as const,
     })),
     // Nobody is lent anything of root's.
     ...owner === 0 ? [] : desktopLends(settings, session, { owner, uid }),

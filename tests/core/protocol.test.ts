@@ -94,8 +94,8 @@ const homes = [
 const [home] = homes;
 const lend = { name: "x", path: "/home/a/x", write: true };
 const lends = [
-  { ...lend, until: null, at: "/home/work/x" },
-  { ...lend, write: false, until: 1_700_000_000_000, at: null },
+  { ...lend, until: null, at: "/home/work/x", context: true },
+  { ...lend, write: false, until: 1_700_000_000_000, at: null, context: false },
 ];
 const report = {
   profile,
@@ -217,7 +217,7 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
     uid,
     jail: "1",
     cwd: "/",
-    x11: !master,
+    windows: master ? null : "context",
     master,
   })),
   attached: [true, false].map((master) => ({
@@ -355,8 +355,8 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
       spec: {
         ...plainSpec,
         lend: [
-          { ...lend, at: null, skip_missing: true },
-          { ...lend, at: "/home/work/x", skip_missing: false },
+          { ...lend, at: null, skip_missing: true, context: "none" },
+          { ...lend, at: "/home/work/x", skip_missing: false, context: "required" },
         ],
       },
     },
@@ -775,7 +775,7 @@ Deno.test("the options of the roles are as strict as messages", () => {
       profile,
       uid,
       session_bus: "private",
-      proxy: false,
+      pipes: 0,
       groups: 0,
       memory: null,
     }],

@@ -1,0 +1,99 @@
+/**
+ * The helper's part of Wayland: it has the owner's compositor make a security context for a jail, a
+ * socket of the jail's own, by which the compositor knows whoever connects for a jailed program.
+ *
+ *     RUNTIME/jails/<uid>/wayland    where the compositor accepts them; lent in place of its own
+ *
+ * The compositor ends that with the jail: the jailer, which is the jail's pid 1, holds the other end
+ * of a pipe that the compositor watches, and the kernel closes that, whatever has become of the helper.
+ *
+ * Why root's part talks to a compositor, and not somebody with less: the dispatcher would have to be
+ * handed a connection that no jail has, of everybody's compositor, and a process of the owner's takes
+ * longer to start than all else together. What is at stake is a few hundred bytes, read by a parser
+ * that can do nothing but fail. The compositor is reached as the owner, and sees the owner.
+ *
+ * @module
+ */
+import { type Fd, pipe } from "../ipc/fd.ts";
+import { bind, connect, startListening } from "../ipc/socket.ts";
+import { isErrno } from "../ipc/errno.ts";
+import { Compositor, compositorPatience } from "../core/compositor.ts";
+import { changeOwnerAt, removeFile } from "../core/kernel.ts";
+import { ownerOf, reachAsOwner } from "../core/lending.ts";
+import { openPlace } from "../core/mounts.ts";
+import type { AbsolutePath } from "../core/names.ts";
+import { knownAs } from "../core/on-behalf.ts";
+import type { Allocation } from "../core/protocol.ts";
+import { WaylandFault } from "../core/wayland.ts";
+
+/** The file, in the folder of a jail. */
+const file = "wayland";
+/** Whom the compositor is told to have made it. */
+const engine = "org.appjail";
+/** Where nothing else will do, there is time. */
+const requiredPatience = 5_000;
+/** How many may wait to be accepted. */
+const backlog = 128;
+
+/** For whom a context is made. */
+export interface ContextOrder {
+  readonly allocation: Allocation;
+  /** Where the compositor listens. */
+  readonly path: AbsolutePath;
+  /** Whether the jail does not start without. */
+  readonly required: boolean;
+  /** The folder of the jail, in which only root can make anything. */
+  readonly folder: Fd;
+}
+
+/** What a jail is given of a context. */
+export interface MadeContext extends Disposable {
+  /** To be held open for as long as the jail lives. */
+  readonly hold: Fd;
+  /** The socket itself, to be lent: the owner's, and nobody else's. */
+  readonly socket: Fd;
+}
+
+/**
+ * Has a context made.
+ *
+ * @returns why there is none, in words that go on after "the compositor:"; `undefined` where the owner
+ * cannot reach one, which lending tells
+ */
+export async function makeContext(
+  { allocation: { uid, owner, profile }, path, required, folder }: ContextOrder,
+): Promise<MadeContext | string | undefined> {
+  // Nothing is lent to root's profiles.
+  if (owner === 0) return undefined;
+  const person = ownerOf(owner);
+  using reached = reachAsOwner(owner, path);
+  if (reached?.kind !== "socket") return undefined;
+  using made = new DisposableStack();
+  try {
+    // By what was reached, and not once more by its path.
+    const at = `/proc/self/fd/${reached.target.number}`;
+    using connection = knownAs(person, () => connect(at));
+    const patience = required ? requiredPatience : compositorPatience;
+    const compositor = new Compositor(connection, patience);
+    if (!await compositor.makesContexts()) return "it makes no security contexts";
+    removeFile(folder, file);
+    using listening = bind(`/proc/self/fd/${folder.number}/${file}`);
+    changeOwnerAt(folder, file, person.uid, person.gid);
+    // A program that asks who accepts it finds its owner, as it would without a context.
+    knownAs(person, () => startListening(listening, backlog));
+    const { read, write } = pipe();
+    using until = read;
+    const hold = made.use(write);
+    const instance = `${uid}-${Date.now()}`;
+    await compositor.makeContext({ engine, app: profile, instance }, listening, until);
+    const socket = made.use(openPlace(folder, file));
+    const kept = made.move();
+    return { hold, socket, [Symbol.dispose]: () => kept.dispose() };
+  } catch (error) {
+    removeFile(folder, file);
+    if (error instanceof WaylandFault) return error.message;
+    if (isErrno(error, "ECONNREFUSED")) return "nobody listens at its socket";
+    if (isErrno(error, "EAGAIN")) return "it accepts nobody";
+    throw error;
+  }
+}
