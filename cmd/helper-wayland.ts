@@ -19,11 +19,13 @@ import { bind, connect, startListening } from "../ipc/socket.ts";
 import { isErrno } from "../ipc/errno.ts";
 import { Compositor, compositorPatience } from "../core/compositor.ts";
 import { changeOwnerAt, removeFile } from "../core/kernel.ts";
-import { ownerOf, reachAsOwner } from "../core/lending.ts";
+import { NotLendable } from "../core/lend-path.ts";
+import { ownerOf, reachAsOwner, type StandIn } from "../core/lending.ts";
+import { type Log, printable } from "../core/log.ts";
 import { openPlace } from "../core/mounts.ts";
-import type { AbsolutePath } from "../core/names.ts";
+import { type AbsolutePath, absolutePath, parsed } from "../core/names.ts";
 import { knownAs } from "../core/on-behalf.ts";
-import type { Allocation } from "../core/protocol.ts";
+import type { Allocation, JailSpec } from "../core/protocol.ts";
 import { WaylandFault } from "../core/wayland.ts";
 
 /** The file, in the folder of a jail. */
@@ -35,34 +37,64 @@ const requiredPatience = 5_000;
 /** How many may wait to be accepted. */
 const backlog = 128;
 
+/** The context of one jail, if it is to have one: made when it is lent, and ended with this. */
+export class JailContext implements Disposable {
+  /** What is lent in place of the compositor's own socket; `undefined` for a jail without Wayland. */
+  readonly standIn: StandIn | undefined;
+  readonly #open = new DisposableStack();
+  #hold: Fd | undefined;
+
+  /** @param folder of the jail, in which only root can make anything */
+  constructor(allocation: Allocation, { lend }: JailSpec, folder: Fd, log: Log) {
+    // It has one desktop: what else asks for a context is lent as it is.
+    const wanted = lend.find(({ context }) => context !== "none");
+    if (wanted === undefined) return;
+    const required = wanted.context === "required";
+    this.standIn = {
+      name: wanted.name,
+      make: async () => {
+        const path = parsed(absolutePath, wanted.path, (wrong) => new NotLendable(wrong));
+        const made = await makeContext({ allocation, path, required, folder });
+        if (typeof made !== "string") {
+          this.#hold = made && this.#open.use(made.hold);
+          return made && this.#open.use(made.socket);
+        }
+        const why = `there is no security context of the compositor: ${printable(made)}`;
+        if (required) throw new NotLendable(why);
+        log.info(`jail ${allocation.profile} has the socket ${printable(path)} as it is: ${why}`);
+        return undefined;
+      },
+    };
+  }
+
+  /** To be held open by somebody else, for as long as the jail lives. */
+  get hold(): Fd | undefined {
+    return this.#hold;
+  }
+
+  [Symbol.dispose](): void {
+    this.#open.dispose();
+  }
+}
+
 /** For whom a context is made. */
-export interface ContextOrder {
+interface ContextOrder {
   readonly allocation: Allocation;
   /** Where the compositor listens. */
   readonly path: AbsolutePath;
-  /** Whether the jail does not start without. */
   readonly required: boolean;
-  /** The folder of the jail, in which only root can make anything. */
   readonly folder: Fd;
 }
 
-/** What a jail is given of a context. */
-export interface MadeContext extends Disposable {
-  /** To be held open for as long as the jail lives. */
-  readonly hold: Fd;
-  /** The socket itself, to be lent: the owner's, and nobody else's. */
-  readonly socket: Fd;
-}
-
 /**
- * Has a context made.
+ * Has a context made: the socket is the owner's, and nobody else's.
  *
  * @returns why there is none, in words that go on after "the compositor:"; `undefined` where the owner
  * cannot reach one, which lending tells
  */
-export async function makeContext(
+async function makeContext(
   { allocation: { uid, owner, profile }, path, required, folder }: ContextOrder,
-): Promise<MadeContext | string | undefined> {
+): Promise<{ readonly hold: Fd; readonly socket: Fd } | string | undefined> {
   // Nothing is lent to root's profiles.
   if (owner === 0) return undefined;
   const person = ownerOf(owner);
@@ -86,9 +118,9 @@ export async function makeContext(
     const hold = made.use(write);
     const instance = `${uid}-${Date.now()}`;
     await compositor.makeContext({ engine, app: profile, instance }, listening, until);
-    const socket = made.use(openPlace(folder, file));
-    const kept = made.move();
-    return { hold, socket, [Symbol.dispose]: () => kept.dispose() };
+    const socket = openPlace(folder, file);
+    made.move();
+    return { hold, socket };
   } catch (error) {
     removeFile(folder, file);
     if (error instanceof WaylandFault) return error.message;

@@ -53,15 +53,7 @@ import {
 import { Lending, ownerOf, readAsOwner, type StandIn } from "../core/lending.ts";
 import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
 import { type Log, logOf, printable } from "../core/log.ts";
-import {
-  type AbsolutePath,
-  absolutePath,
-  type AppUid,
-  appUid,
-  parse,
-  parsed,
-  type ProfileName,
-} from "../core/names.ts";
+import { type AbsolutePath, type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
 import { groupFor, type LentAt, passwdFor, planJail, programInJail } from "../core/plan.ts";
 import { allPids, identify, openProcess, pidsOf, realUid } from "../core/process.ts";
 import { discardScripts, programFolder, stageProgram, unstageProgram } from "../core/program.ts";
@@ -87,7 +79,7 @@ import { authorityIn, x11Folder } from "../core/x11.ts";
 import { Buses } from "./helper-buses.ts";
 import { Conversions, type Order } from "./helper-conversions.ts";
 import { Vaults } from "./helper-vaults.ts";
-import { type MadeContext, makeContext } from "./helper-wayland.ts";
+import { JailContext } from "./helper-wayland.ts";
 import { makeCookie } from "./helper-x11.ts";
 
 const setpriv = "/usr/bin/setpriv";
@@ -674,8 +666,8 @@ class Helper implements AsyncDisposable {
       });
       using lock = lockJail(folder);
       if (lock === undefined) throw failed("an earlier one has not ended yet");
-      using context = await this.#contextFor(allocation, spec, folder, failed);
-      const lent = await this.#lendFirst(allocation, spec, context, failed);
+      using context = new JailContext(allocation, spec, folder, this.#log);
+      const lent = await this.#lendFirst(allocation, spec, context.standIn, failed);
       this.#vaults.guard(uid, folder);
       const socket = `${uid}.sock`;
       removeFile(this.#control, socket);
@@ -704,7 +696,7 @@ class Helper implements AsyncDisposable {
       const proxy = await this.#buses.start({ uid, owner, profile }, spec.buses, toOwner);
       using _hold = proxy?.hold;
       // They end with the jail, which alone has them from then on.
-      const held = [proxy?.hold, context?.hold].filter((one) => one !== undefined);
+      const held = [proxy?.hold, context.hold].filter((one) => one !== undefined);
       const info = pipe({ nonblocking: true });
       using infoRead = info.read;
       const words = pipe();
@@ -733,7 +725,7 @@ class Helper implements AsyncDisposable {
           session_bus: spec.buses.session,
           groups: groups.length,
           memory: spec.limits.memory,
-          pipes: held.length === 0 ? 0 : held.length === 1 ? 1 : 2,
+          pipes: held.length,
         };
         writeAll(
           wordsWrite.number,
@@ -821,27 +813,6 @@ class Helper implements AsyncDisposable {
       await this.#sweep(uid).catch((more) => this.#log.info(wordsOf(more)));
       throw error;
     }
-  }
-
-  /** A security context of the owner's compositor, where the jail is to have one and it can. */
-  async #contextFor(
-    allocation: Allocation,
-    spec: JailSpec,
-    folder: Fd,
-    failed: (why: string) => AppjailError,
-  ): Promise<MadeContext & StandIn | undefined> {
-    const wanted = spec.lend.find(({ context }) => context !== "none");
-    if (wanted === undefined) return undefined;
-    const { name, context } = wanted;
-    const path = parsed(absolutePath, wanted.path, failed);
-    const required = context === "required";
-    const made = await makeContext({ allocation, path, required, folder });
-    if (typeof made === "object") return { name, ...made };
-    if (made === undefined) return undefined;
-    const why = `the compositor at ${path}: ${printable(made)}`;
-    if (required) throw failed(`there is no security context of ${why}`);
-    this.#log.info(`jail ${allocation.profile} has no security context of ${why}`);
-    return undefined;
   }
 
   async #lendFirst(

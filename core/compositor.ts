@@ -20,7 +20,7 @@ import {
 } from "./wayland.ts";
 
 /** One that answers does so in a millisecond; one that does not can show no window either. */
-export const compositorPatience = 1_000;
+export const compositorPatience = 2_000;
 
 /** A compositor, as somebody to ask. The socket is its caller's, who closes it. */
 export class Compositor {

@@ -91,10 +91,11 @@ interface Table {
 /** Something that is wanted to be lent. */
 type Wanted = Omit<Lent, "until" | "context"> & Partial<Pick<Lent, "until">>;
 
-/** A socket that a compositor has made for one jail, to be lent in place of its own. */
+/** Something to be lent by its name in place of what is at its path. */
 export interface StandIn {
   readonly name: LendName;
-  readonly socket: Fd;
+  /** Makes it, or says nothing: then it is what is at the path. */
+  readonly make: () => Promise<Fd | undefined>;
 }
 
 /** What all jails were lent. */
@@ -109,7 +110,6 @@ export class Lending {
   /**
    * Makes the folder of a jail that is about to start, and lends what it is to have from the start.
    *
-   * @param standIn what is lent by its name instead of what is at the path
    * @returns what bubblewrap has to mount in further places
    * @throws {AppjailError} when a part of it cannot be lent; the caller then clears all of it
    */
@@ -132,8 +132,8 @@ export class Lending {
       if (wrong !== undefined) throw refused(wanted, profile, `at ${wanted.at} ${wrong}`);
       try {
         const path = sourceOf(owner, wanted.path);
-        const instead = standIn?.name === wanted.name ? standIn.socket : undefined;
-        await this.#lend(table, { ...wanted, path }, instead);
+        const make = standIn?.name === wanted.name ? standIn.make : undefined;
+        await this.#lend(table, { ...wanted, path }, make);
       } catch (thrown) {
         const error = thrown instanceof NotLendable ? refused(wanted, profile, thrown) : thrown;
         const missing = error instanceof AppjailError && error.cause instanceof NotLendable &&
@@ -239,7 +239,7 @@ export class Lending {
     return `${this.#world.runtimePath}/jails/${uid}/lend`;
   }
 
-  async #lend(table: Table, wanted: Wanted, instead?: Fd): Promise<void> {
+  async #lend(table: Table, wanted: Wanted, make?: StandIn["make"]): Promise<void> {
     const { uid, owner, profile } = table.allocation;
     const refuse = (why: unknown): AppjailError => refused(wanted, profile, why);
     // Whoever takes the dispatcher over can have anything lent that an owner may open.
@@ -247,6 +247,9 @@ export class Lending {
     const person = ownerOf(owner);
     try {
       table.ids ??= makeIdMap({ uid: owner, gid: person.gid, app: uid });
+      // It goes on meanwhile, and is asked for in any case.
+      table.ids.catch(() => {});
+      const instead = await make?.();
       const ids = await table.ids;
       // The jail may have ended meanwhile, and another have begun.
       if (this.#tables.get(uid) !== table) throw new NotLendable("the jail has ended");

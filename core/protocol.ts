@@ -1062,7 +1062,7 @@ export const jailerOptions = once(() =>
     /** What each program may have, in bytes; null: as much as there is. */
     memory: v.nullable(v.pipe(v.number(), v.integer(), v.minValue(1))),
     /** How many pipes it holds: what has the other end of one, on the host, ends with it. */
-    pipes: v.picklist([0, 1, 2]),
+    pipes: v.pipe(count, v.maxValue(2)),
   })
 );
 export type JailerOptions = v.InferOutput<ReturnType<typeof jailerOptions>>;
