@@ -14,6 +14,7 @@ import { type Fd, open, pipe, readSome, writeAll } from "../ipc/fd.ts";
 import { poller } from "../ipc/poller.ts";
 import { listen, pair } from "../ipc/socket.ts";
 import { accountOf, nameOf } from "../core/accounts.ts";
+import { type Cgroup, Cgroups } from "../core/cgroup.ts";
 import { pause, within } from "../core/deadline.ts";
 import { groupsFor } from "../core/devices.ts";
 import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
@@ -47,11 +48,13 @@ import {
   removeFolder,
   setUmask,
   signalPidfd,
+  signalProcess,
   spawn,
   tryLock,
 } from "../core/kernel.ts";
 import { Lending, ownerOf, readAsOwner } from "../core/lending.ts";
 import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
+import { heldBy, noLimits } from "../core/limits.ts";
 import { type Log, logOf, printable } from "../core/log.ts";
 import { type AbsolutePath, type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
 import { groupFor, type LentAt, passwdFor, planJail, programInJail } from "../core/plan.ts";
@@ -107,14 +110,21 @@ function dropTo(uid: number, gid: number, groups: readonly number[] = []): reado
 }
 
 /**
- * The command, with so many processes and threads at the most. prlimit(1). What memory each may have
- * is for the jailer to see to: it needs more of it itself than one would give a small program.
+ * The command in its group, or else with so many processes and threads at the most. prlimit(1). What
+ * memory each may have is for the jailer to see to where there is no group: it needs more of it itself
+ * than one would give a small program.
  */
 function started(
   argv: readonly string[],
   { limits: { processes } }: JailSpec,
+  group: Cgroup | undefined,
 ): { readonly path: string; readonly argv: readonly string[] } {
-  const all = processes === null ? argv : [prlimit, `--nproc=${processes}`, "--", ...argv];
+  const free = processes === null || group?.holds.has("processes") === true;
+  const all = [
+    ...group?.words ?? [],
+    ...free ? [] : [prlimit, `--nproc=${processes}`, "--"],
+    ...argv,
+  ];
   return { path: all[0] ?? "", argv: all };
 }
 
@@ -188,6 +198,7 @@ class Helper implements AsyncDisposable {
   readonly #conversions: Conversions;
   readonly #buses: Buses;
   readonly #lending: Lending;
+  readonly #cgroups: Cgroups;
   /** Why a jail is ended that nobody asked to end. */
   readonly #why = new Map<AppUid, string>();
   /** Settles when the start has come to its end, well or not. */
@@ -254,6 +265,7 @@ class Helper implements AsyncDisposable {
       own: [this.#runtime, this.#state, this.#dataRoot],
       log,
     });
+    this.#cgroups = new Cgroups(runtime_dir, log);
     const compiled = form === "compiled";
     stageProgram(this.#runtime, runtime_dir, compiled ? undefined : scripts);
     removeFile(this.#runtime, "appjail.sock");
@@ -299,6 +311,7 @@ class Helper implements AsyncDisposable {
     const jailsStay = this.#live.size > 0 || this.#starting.size > 0 || this.#vaults.size > 0;
     unstageProgram(this.#runtime, this.#options.runtime_dir, () => jailsStay);
     this.#vaults.close(this.#runtime);
+    this.#cgroups.close();
     if (!jailsStay) {
       try {
         removeFolder(this.#runtime, "ctl");
@@ -604,6 +617,7 @@ class Helper implements AsyncDisposable {
       started: record.started,
       jail: `${record.pid}-${record.start_time}`,
       encrypted: this.#vaults.has(record.uid),
+      limits: record.limits ?? noLimits,
     };
   }
 
@@ -645,9 +659,9 @@ class Helper implements AsyncDisposable {
     failed: (why: string) => AppjailError,
   ): Promise<void> {
     const { uid, owner, profile } = allocation;
-    const [passwd, group] = [hostText("/etc/passwd"), hostText("/etc/group")];
+    const [passwd, groupFile] = [hostText("/etc/passwd"), hostText("/etc/group")];
     // The registry asked when it gave the uid; useradd(8) knows nothing of the registry.
-    const since = nameOf(passwd, uid) ?? nameOf(group, uid);
+    const since = nameOf(passwd, uid) ?? nameOf(groupFile, uid);
     if (since !== undefined) {
       throw failed(`its uid ${uid} has become "${since}" on this machine; give that another`);
     }
@@ -658,7 +672,7 @@ class Helper implements AsyncDisposable {
     try {
       using folder = makeJailFolder(this.#jails, uid, {
         passwd: passwdFor(passwd, profile, shown),
-        group: groupFor(group, profile, shown),
+        group: groupFor(groupFile, profile, shown),
         // machine-id(5) asks that the real one is not shown around. Its like, one for each uid.
         "machine-id": await machineId(uid),
         none: "",
@@ -693,6 +707,7 @@ class Helper implements AsyncDisposable {
       show("pulse-cookie", pulse, pulseCookieIn(shown));
       const proxy = await this.#buses.start({ uid, owner, profile }, spec.buses, toOwner);
       using _hold = proxy?.hold;
+      const group = this.#cgroups.make(uid, spec.limits);
       const info = pipe({ nonblocking: true });
       using infoRead = info.read;
       const words = pipe();
@@ -720,7 +735,7 @@ class Helper implements AsyncDisposable {
           uid: shown,
           session_bus: spec.buses.session,
           groups: groups.length,
-          memory: spec.limits.memory,
+          memory: group?.holds.has("memory") === true ? null : spec.limits.memory,
           proxy: proxy !== undefined,
         };
         writeAll(
@@ -742,17 +757,20 @@ class Helper implements AsyncDisposable {
             }).map((word) => word + "\0").join(""),
           ),
         );
-        wordsWrite.close();
         const command = roleCommand(programInJail, form === "compiled", "jailer", jailer);
-        spawn({
-          ...started([
-            ...dropTo(uid, uid, groups),
-            bubblewrap,
-            "--args",
-            String(first),
-            "--",
-            ...command.argv,
-          ], spec),
+        const bubbler = spawn({
+          ...started(
+            [
+              ...dropTo(uid, uid, groups),
+              bubblewrap,
+              "--args",
+              String(first),
+              "--",
+              ...command.argv,
+            ],
+            spec,
+            group,
+          ),
           env: roleEnvironment,
           descriptors: [
             nothing.number,
@@ -768,6 +786,8 @@ class Helper implements AsyncDisposable {
           cwd: "/",
           session: true,
         });
+        // It starts nothing before it has read its words to their end.
+        joinGroup(group, bubbler);
       }
       // Before: the first program is already told of what it was lent, and comes as soon as it can.
       this.#tellLends(channel, uid);
@@ -791,6 +811,7 @@ class Helper implements AsyncDisposable {
         start_time: identity.startTime,
         pid_namespace: identity.pidNamespace,
         started: Date.now(),
+        limits: heldBy(spec.limits, group?.holds ?? new Set()),
       };
       const pidfd = record && verified(record);
       if (record === undefined || pidfd === undefined) {
@@ -926,6 +947,7 @@ class Helper implements AsyncDisposable {
     this.#lending.clear(uid);
     removeJailFolder(this.#jails, uid);
     this.#buses.clear(uid);
+    this.#cgroups.remove(uid);
   }
 
   /** Kills every process of a uid in one stroke, as that uid. kill(2): pid -1. */
@@ -1044,6 +1066,17 @@ function openProfiles(
   changeOwner(folder, dispatcher_uid, dispatcher_gid);
   changeMode(folder, 0o700);
   return folder;
+}
+
+/** Moves a child of ours into its group; one that cannot be moved ends. */
+function joinGroup(group: Cgroup | undefined, child: number): void {
+  try {
+    group?.enter(child);
+  } catch (error) {
+    // It was not waited for yet: the pid cannot be another's.
+    signalProcess(child, 9);
+    throw error;
+  }
 }
 
 /** The pid 1 of a jail, or `undefined` when the record is not, or no longer, about one. */

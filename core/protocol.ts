@@ -190,6 +190,22 @@ export type Lent = v.InferOutput<typeof lent>;
 /** The most that one jail is lent at a time. */
 export const lendsMost = 256;
 
+const heldLimit = v.nullable(v.strictObject({
+  most: v.number(),
+  /** cgroup: for the jail altogether; rlimit: memory for each program, processes for all of them. */
+  by: v.picklist(["cgroup", "rlimit", "nothing"]),
+}));
+
+/** What a jail may use at most, and what makes it keep to that; null: it is not limited. */
+export const heldLimits = v.strictObject({
+  /** Bytes. */
+  memory: heldLimit,
+  processes: heldLimit,
+  /** Percent of one processor. */
+  cpu: heldLimit,
+});
+export type HeldLimits = v.InferOutput<typeof heldLimits>;
+
 /** A jail, as `appjail status` shows it; or a home that is encrypted, without one. */
 export const jailReport = v.strictObject({
   profile: profileName,
@@ -207,6 +223,7 @@ export const jailReport = v.strictObject({
   cpu_ms: count,
   home: homeState,
   lends: v.array(lent),
+  limits: heldLimits,
   /** Its profile says something else by now, which will hold when it starts next. */
   changed: v.boolean(),
 });
@@ -636,6 +653,7 @@ export const liveJail = v.strictObject({
   jail: words,
   /** Its home is locked when it ends. */
   encrypted: v.boolean(),
+  limits: heldLimits,
 });
 export type LiveJail = v.InferOutput<typeof liveJail>;
 
