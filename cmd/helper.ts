@@ -81,6 +81,7 @@ import { pulseCookieIn } from "../core/session.ts";
 import { authorityIn, x11Folder } from "../core/x11.ts";
 import { Buses } from "./helper-buses.ts";
 import { Conversions, type Order } from "./helper-conversions.ts";
+import { Throwaways } from "./helper-throwaway.ts";
 import { Vaults } from "./helper-vaults.ts";
 import { makeCookie } from "./helper-x11.ts";
 
@@ -196,6 +197,7 @@ class Helper implements AsyncDisposable {
   readonly #live = new Map<AppUid, Jail>();
   readonly #vaults: Vaults;
   readonly #conversions: Conversions;
+  readonly #throwaways: Throwaways;
   readonly #buses: Buses;
   readonly #lending: Lending;
   readonly #cgroups: Cgroups;
@@ -259,6 +261,7 @@ class Helper implements AsyncDisposable {
       log,
       runs: (uid) => this.#live.has(uid) || this.#starting.has(uid),
     });
+    this.#throwaways = new Throwaways(this.#state, this.#conversions, log);
     this.#lending = new Lending({
       runtimePath: runtime_dir,
       jails: this.#jails,
@@ -412,7 +415,7 @@ class Helper implements AsyncDisposable {
     } finally {
       channel.close();
       // Those who wait for one have lost their dispatcher.
-      void this.#conversions.cancelAll();
+      void this.#conversions.abandon();
       const pid = this.#dispatcher;
       if (pid !== undefined) {
         using pidfd = openPidfd(pid);
@@ -479,7 +482,7 @@ class Helper implements AsyncDisposable {
             throw new AppjailError("vault-failed", `Cannot lock the home of "${profile}": it runs`);
           }
           this.#conversions.refuse(uid);
-          const problem = await this.#vaults.lock(uid);
+          const problem = await this.#vaults.lock(uid) ?? await this.#discard(uid);
           channel.send({ type: "locked", id: message.id, problem });
         });
       case "conversion":
@@ -519,6 +522,7 @@ class Helper implements AsyncDisposable {
           const remains = await this.#conversions.remove(this.#order(channel, message));
           // Nothing was awaited since it was looked: nothing can have come about.
           if (remains.length === 0) this.#registry.free(uid);
+          this.#throwaways.forget(uid);
           this.#log.info(`home ${uid} is removed${remains.length > 0 ? `, but ${remains}` : ""}`);
           channel.send({ type: "removed", id, remains: [...remains] });
         });
@@ -665,10 +669,13 @@ class Helper implements AsyncDisposable {
     if (since !== undefined) {
       throw failed(`its uid ${uid} has become "${since}" on this machine; give that another`);
     }
+    const problem = await this.#discard(uid);
+    if (problem !== null) throw failed(problem);
     prepareHome(this.#dataRoot, uid);
     const home = this.#vaults.homeFor(uid, profile);
     const shown = spec.same_uid ? owner : uid;
     const runtimeJails = `${this.#options.runtime_dir}/jails`;
+    let promised = false;
     try {
       using folder = makeJailFolder(this.#jails, uid, {
         passwd: passwdFor(passwd, profile, shown),
@@ -679,6 +686,9 @@ class Helper implements AsyncDisposable {
       });
       using lock = lockJail(folder);
       if (lock === undefined) throw failed("an earlier one has not ended yet");
+      if (spec.autodelete && spec.home === "persistent") {
+        promised = this.#throwaways.promise(uid);
+      }
       const lent = await this.#lendFirst(allocation, spec, failed);
       this.#vaults.guard(uid, folder);
       const socket = `${uid}.sock`;
@@ -828,6 +838,8 @@ class Helper implements AsyncDisposable {
       channel.send({ type: "started", id, live: this.#liveOf(record) });
     } catch (error) {
       await this.#sweep(uid).catch((more) => this.#log.info(wordsOf(more)));
+      // Nothing has used the home.
+      if (promised) this.#throwaways.forget(uid);
       throw error;
     }
   }
@@ -906,9 +918,21 @@ class Helper implements AsyncDisposable {
       }
     }
     this.#live.delete(record.uid);
+    // As long as this is under way nobody is told that it has ended, and nobody starts it again.
+    problem ??= await this.#discard(record.uid);
     const said = await within(complaint, 1000, () => new Error("it is not at its end"))
       .catch(() => undefined) ?? null;
     this.#channel?.send({ type: "ended", uid: record.uid, problem, said, why, note });
+  }
+
+  /**
+   * Deletes the home of a jail that is gone, if that was promised. One that somebody keeps unlocked they
+   * have not done with: it is deleted when they lock it.
+   *
+   * @returns what is in the way
+   */
+  async #discard(uid: AppUid): Promise<string | null> {
+    return this.#vaults.has(uid) ? null : await this.#throwaways.keep(uid);
   }
 
   /** @param life the one that is meant; null: the one that there is, or that is being started */
@@ -1023,6 +1047,8 @@ class Helper implements AsyncDisposable {
         this.#log.info(`jail ${profile} cannot be swept: ${wordsOf(error)}`);
       }
     }));
+    // In the background: a home may have a million files.
+    void this.#throwaways.adopt((uid) => this.#live.has(uid));
     // Sockets of jails that never came as far as a folder.
     for (const name of namesIn(this.#control)) {
       const live = [...this.#live.keys()].some((uid) => name === `${uid}.sock`);

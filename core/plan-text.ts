@@ -101,7 +101,11 @@ export function linesOf(spec: JailSpec): readonly (readonly [what: string, is: s
     ["uid", spec.same_uid ? "shown as its owner's; the kernel knows it by its own" : "its own"],
     [
       "home",
-      spec.home === "persistent" ? "stays" : "in memory, gone with the jail",
+      spec.home === "ephemeral"
+        ? "in memory, gone with the jail"
+        : spec.autodelete
+        ? "deleted when the jail has ended"
+        : "stays",
     ],
     [
       "session bus",

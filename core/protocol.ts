@@ -592,6 +592,8 @@ export const jailSpec = once(() =>
     same_uid: v.boolean(),
     /** ephemeral: in memory, and gone with the jail. */
     home: v.picklist(["persistent", "ephemeral"]),
+    /** The home that is persistent is deleted when the jail has ended. */
+    autodelete: v.boolean(),
     /** Further places that are empty, in memory, and gone with the jail. */
     tmpfs: v.pipe(v.array(pathInJail), v.maxLength(64)),
     devices: v.pipe(v.array(devicePath), v.maxLength(64)),
@@ -624,6 +626,7 @@ export const plainSpec: JailSpec = {
   hostname: null,
   same_uid: false,
   home: "persistent",
+  autodelete: false,
   tmpfs: [],
   devices: [],
   seccomp: "default",
