@@ -99,6 +99,11 @@ for (
         at: null,
         context: false,
       })),
+      limits: {
+        memory: { most: 2 ** 50, by: "rlimit" },
+        processes: { most: 4_194_304, by: "rlimit" },
+        cpu: { most: 1_000_000, by: "nothing" },
+      },
       changed: false,
     };
     const message = { type: "reported", jails: [jail] };
