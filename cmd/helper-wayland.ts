@@ -20,7 +20,7 @@ import { isErrno } from "../ipc/errno.ts";
 import { Compositor, compositorPatience } from "../core/compositor.ts";
 import { changeOwnerAt, removeFile } from "../core/kernel.ts";
 import { NotLendable } from "../core/lend-path.ts";
-import { ownerOf, reachAsOwner, type StandIn } from "../core/lending.ts";
+import { ownerOf, reachAs, type StandIn } from "../core/lending.ts";
 import { type Log, printable } from "../core/log.ts";
 import { openPlace } from "../core/mounts.ts";
 import { type AbsolutePath, absolutePath, parsed } from "../core/names.ts";
@@ -56,8 +56,8 @@ export class JailContext implements Disposable {
         const path = parsed(absolutePath, wanted.path, (wrong) => new NotLendable(wrong));
         const made = await makeContext({ allocation, path, required, folder });
         if (typeof made !== "string") {
-          this.#hold = made && this.#open.use(made.hold);
-          return made && this.#open.use(made.socket);
+          this.#hold = this.#open.use(made.hold);
+          return this.#open.use(made.socket);
         }
         const why = `there is no security context of the compositor: ${printable(made)}`;
         if (required) throw new NotLendable(why);
@@ -89,17 +89,15 @@ interface ContextOrder {
 /**
  * Has a context made: the socket is the owner's, and nobody else's.
  *
- * @returns why there is none, in words that go on after "the compositor:"; `undefined` where the owner
- * cannot reach one, which lending tells
+ * @returns why there is none, in words that go on after "the compositor:"
+ * @throws {NotLendable} where the owner can reach nothing at the path
  */
 async function makeContext(
   { allocation: { uid, owner, profile }, path, required, folder }: ContextOrder,
-): Promise<{ readonly hold: Fd; readonly socket: Fd } | string | undefined> {
-  // Nothing is lent to root's profiles.
-  if (owner === 0) return undefined;
+): Promise<{ readonly hold: Fd; readonly socket: Fd } | string> {
   const person = ownerOf(owner);
-  using reached = reachAsOwner(owner, path);
-  if (reached?.kind !== "socket") return undefined;
+  using reached = reachAs(person, path);
+  if (reached.kind !== "socket") return "it is no socket";
   using made = new DisposableStack();
   try {
     // By what was reached, and not once more by its path.

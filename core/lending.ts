@@ -372,22 +372,9 @@ function userDirsOf(person: Person, home: string): string {
 }
 
 /** Goes to the end of a path as an owner would. @throws {NotLendable} where they cannot */
-function reachAs(person: Person, path: AbsolutePath): Reached & Disposable {
+export function reachAs(person: Person, path: AbsolutePath): Reached & Disposable {
   const types = mountTypes(hostText("/proc/self/mountinfo"));
   return onBehalfOf(person, () => reach(path, person.uid, types));
-}
-
-/** The same; `undefined` where they cannot. */
-export function reachAsOwner(
-  owner: number,
-  path: AbsolutePath,
-): (Reached & Disposable) | undefined {
-  try {
-    return reachAs(ownerOf(owner), path);
-  } catch (error) {
-    if (error instanceof NotLendable) return undefined;
-    throw error;
-  }
 }
 
 /** Why an owner cannot connect to a socket, in words; `undefined`: they can. */

@@ -176,7 +176,8 @@ jailTest("what a jail is lent from the start is there, all of it, or the jail is
   const before = mountsBelow(world.runtime);
   const music = await folderOf(world, "music");
   await fileOf(`${music}/song`, "la\n");
-  const some = { name: "music", path: music, write: true, at: null, skip_missing: false };
+  const wanted = { write: true, at: null, skip_missing: false, context: "none" };
+  const some = { name: "music", path: music, ...wanted };
   const at = (place: string, name = "music", path = music) => ({ ...some, name, path, at: place });
   {
     using dispatcher = await StandIn.take(world);

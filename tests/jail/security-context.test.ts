@@ -225,6 +225,22 @@ jailTest("a compositor knows a jailed program by its security context", async (t
     assert.deepEqual(leftIn(world), []);
   });
 
+  await t.step("what is no socket is no compositor, and somebody else's is nobody's", async () => {
+    const { WAYLAND_DISPLAY = "" } = screen.env;
+    await Deno.writeTextFile(`${world.folder}/desk/file`, "");
+    Object.assign(screen.env, { WAYLAND_DISPLAY: "file" });
+    const file = await screen.appjail("run", "-p", "demanding", "true");
+    assert.equal(file.code, 111, file.stderr);
+    assert.match(file.stderr, /no security context of the compositor: it is no socket/);
+    Object.assign(screen.env, { WAYLAND_DISPLAY: `${world.folder}/root` });
+    using others = new TestCompositor(`${world.folder}/root`, "makes contexts", 0);
+    const denied = await screen.appjail("run", "-p", "demanding", "true");
+    assert.equal(denied.code, 111, denied.stderr);
+    assert.match(denied.stderr, /you may not open it/);
+    assert.equal(others.connections, 0);
+    Object.assign(screen.env, { WAYLAND_DISPLAY });
+  });
+
   await t.step("a jail without a display asks no compositor for anything", async () => {
     const { connections } = compositor;
     assert.equal((await screen.appjail("run", "-p", "blind", "true")).code, 0);
