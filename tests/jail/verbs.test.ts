@@ -96,6 +96,7 @@ jailTest("status shows a person their own jails and programs", async (t) => {
       processes: 1,
       changed: false,
       lends: [],
+      limits: { memory: null, processes: null, cpu: null },
       home: { kind: null, unlocked: false, until: null, problem: null },
     });
     assert.deepEqual(uidsOf(jailer_pid), [firstUid, firstUid, firstUid, firstUid]);
