@@ -65,6 +65,8 @@ export interface DesktopLend {
   readonly write: boolean;
   readonly at: string;
   readonly skip_missing: boolean;
+  /** Not where the one of this name was lent; null: in any case. */
+  readonly unless: string | null;
 }
 
 /** The number of a display that is on this machine: `:0`, `:1.0`, `unix:2`. X(7), DISPLAY NAMES. */
@@ -111,7 +113,8 @@ export function desktopX11({ display }: Pick<DesktopWish, "display">, session: S
 
 /**
  * What is lent for a profile's wishes. What it names has to be there; with `auto` it is there or not,
- * and X11 comes in only where there is no Wayland, because X11 does not isolate its programs.
+ * and what lets in more comes in only where the other is missing: X11, which does not isolate its
+ * programs, without Wayland; PipeWire, which has cameras too, without PulseAudio's socket.
  */
 export function desktopLends(
   wish: DesktopWish,
@@ -121,8 +124,13 @@ export function desktopLends(
   const folder = runtimeOf(session, owner);
   const inside = `/run/user/${uid}`;
   const lends: DesktopLend[] = [];
-  const lend = (name: string, path: string, at: string, skip: boolean): void =>
-    void lends.push({ name, path, write: true, at, skip_missing: skip });
+  const lend = (
+    name: string,
+    path: string,
+    at: string,
+    skip_missing: boolean,
+    unless: string | null = null,
+  ): void => void lends.push({ name, path, write: true, at, skip_missing, unless });
 
   const { display, audio } = wish;
   const x11 = desktopX11(wish, session);
@@ -134,14 +142,16 @@ export function desktopLends(
     lend(".wayland", socket, `${inside}/wayland-0`, display === "auto");
   }
 
-  if (audio === "pipewire" || audio === "auto") {
-    const socket = socketAt(session.PIPEWIRE_REMOTE, folder, "pipewire-0");
-    lend(".pipewire", socket, `${inside}/pipewire-0`, audio === "auto");
-  }
   if (audio === "pulse" || audio === "auto") {
     const said = /^unix:(\/.*)$/.exec(session.PULSE_SERVER ?? "")?.[1] ?? null;
     const socket = socketAt(said, folder, "pulse/native");
     lend(".pulse", socket, `${inside}/pulse/native`, audio === "auto");
+  }
+  if (audio === "pipewire" || audio === "auto") {
+    const socket = socketAt(session.PIPEWIRE_REMOTE, folder, "pipewire-0");
+    const at = `${inside}/pipewire-0`;
+    // PipeWire's own socket is the way to cameras, too; it serves PulseAudio's at the other one.
+    lend(".pipewire", socket, at, audio === "auto", audio === "auto" ? ".pulse" : null);
   }
   return lends;
 }

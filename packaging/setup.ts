@@ -63,6 +63,10 @@ const desktopPrograms: readonly Need[] = [
   { program: "xlogo", package: "x11-apps" },
   { program: "pulseaudio", package: "pulseaudio" },
   { program: "pactl", package: "pulseaudio-utils" },
+  { program: "pipewire", package: "pipewire" },
+  { program: "pw-play", package: "pipewire-bin" },
+  { program: "pipewire-pulse", package: "pipewire-pulse" },
+  { program: "wireplumber", package: "wireplumber" },
   { program: "xdg-dbus-proxy", package: "xdg-dbus-proxy" },
   { program: "firefox-esr", package: "firefox-esr" },
 ];

@@ -355,8 +355,8 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
       spec: {
         ...plainSpec,
         lend: [
-          { ...lend, at: null, skip_missing: true },
-          { ...lend, at: "/home/work/x", skip_missing: false },
+          { ...lend, at: null, skip_missing: true, unless: null },
+          { ...lend, at: "/home/work/x", skip_missing: false, unless: lend.name },
         ],
       },
     },

@@ -241,6 +241,29 @@ export class Desk implements AsyncDisposable {
     });
   }
 
+  /** PipeWire without a card, and who connects its streams, which needs a session bus. pipewire(1). */
+  async pipeWire(): Promise<void> {
+    await this.sessionBus();
+    this.start("pipewire", ["pipewire"]);
+    await this.#listens("pipewire", `${this.folder}/pipewire-0`);
+    const sink = "factory.name=support.null-audio-sink node.name=nowhere media.class=Audio/Sink " +
+      "object.linger=true audio.position=[FL FR]";
+    await this.done("pw-cli", "create-node", "adapter", `{ ${sink} }`);
+    this.start("wireplumber", ["wireplumber"]);
+    await until("the sink is the default one", async () => {
+      const { stdout } = await this.run("pw-metadata", "0", "default.audio.sink");
+      return stdout.includes("nowhere");
+    }).catch(async (error) => {
+      throw new Error(`wireplumber: ${await this.log("wireplumber")}`, { cause: error });
+    });
+  }
+
+  /** PipeWire's own server for those who speak to PulseAudio. pipewire-pulse(1). */
+  async pipeWirePulse(): Promise<void> {
+    this.start("pipewire-pulse", ["pipewire-pulse"]);
+    await this.#listens("pipewire-pulse", `${this.folder}/pulse/native`);
+  }
+
   /** A session bus. dbus-daemon(1). */
   async sessionBus(): Promise<void> {
     const socket = `${this.folder}/bus`;

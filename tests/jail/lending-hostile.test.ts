@@ -312,6 +312,7 @@ jailTest(
       write: false,
       at: at % 2 === 0 ? `/mnt/${at}` : null,
       skip_missing: false,
+      unless: null,
     }));
     const jail = `${world.runtime}/jails/${firstUid}`;
     const lent = (): number => mountsBelow(`${jail}/lend`).length;
