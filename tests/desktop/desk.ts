@@ -41,7 +41,17 @@ export function withProfiles(
         await Deno.writeTextFile(`${folder}/admin/${name}.toml`, text);
       }
     },
-    wrap: ownEtc.wrap,
+    wrap: (words, folder) => ownEtc.wrap(options.wrap?.(words, folder) ?? words, folder),
+  };
+}
+
+/**
+ * Words that first change the daemon's own view of the machine's files: a script for the mount namespace
+ * that it has for itself. `$0` is the scratch folder.
+ */
+export function changed(script: string): Required<Pick<WorldOptions, "wrap">> {
+  return {
+    wrap: (words, folder) => ["sh", "-c", `set -e; ${script}; exec "$@"`, folder, ...words],
   };
 }
 
