@@ -58,13 +58,15 @@ export function changed(script: string): Required<Pick<WorldOptions, "wrap">> {
 /** Those that come with the program. */
 const shippedProfiles = Deno.realPathSync(`${import.meta.dirname}/../../profiles`);
 
-/** Whether a program is there: in the folders where Debian has those of its users. */
+/** Whether a program is there: in the folders where Debian has those of its users, and services. */
 export function hasProgram(program: string): boolean {
-  try {
-    return Deno.statSync(`/usr/bin/${program}`).isFile;
-  } catch {
-    return false;
-  }
+  return ["/usr/bin", "/usr/libexec"].some((folder) => {
+    try {
+      return Deno.statSync(`${folder}/${program}`).isFile;
+    } catch {
+      return false;
+    }
+  });
 }
 
 /** A test of a world and a desktop, which needs some programs: without one of them it is ignored. */
@@ -156,11 +158,12 @@ export class Desk implements AsyncDisposable {
     return await Deno.readTextFile(`${this.folder}/${name}.log`).catch(() => "");
   }
 
-  /** Waits for a socket. */
+  /** Waits for somebody who answers at a socket: it has its name before. listen(2). */
   async #listens(name: string, socket: string): Promise<void> {
     await until(`${name} listens`, async () => {
-      const status = await Deno.lstat(socket).catch(() => undefined);
-      return status?.isSocket;
+      const connection = await Deno.connect({ transport: "unix", path: socket }).catch(() => {});
+      connection?.close();
+      return connection !== undefined;
     }).catch(async (error) => {
       throw new Error(`${name}: ${await this.log(name)}`, { cause: error });
     });
@@ -292,6 +295,22 @@ export class Desk implements AsyncDisposable {
     ]);
     this.env["DBUS_SESSION_BUS_ADDRESS"] = `unix:path=${socket}`;
     await this.#listens("dbus-daemon", socket);
+  }
+
+  /** The portals, as GNOME has them: they need a session bus and an X server. */
+  async portals(): Promise<void> {
+    this.env["XDG_CURRENT_DESKTOP"] = "GNOME";
+    for (
+      const [program, name] of [
+        ["xdg-permission-store", "org.freedesktop.impl.portal.PermissionStore"],
+        ["xdg-desktop-portal-gtk", "org.freedesktop.impl.portal.desktop.gtk"],
+        ["xdg-desktop-portal", "org.freedesktop.portal.Desktop"],
+      ] as const
+    ) {
+      this.start(program, [`/usr/libexec/${program}`]);
+      const { code } = await this.run("gdbus", "wait", "--session", "--timeout", "20", name);
+      assert.equal(code, 0, `${program}: ${await this.log(program)}`);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
