@@ -691,7 +691,7 @@ class Helper implements AsyncDisposable {
       const heard = lent.some(({ name }) => name === ".pulse");
       const pulse = heard ? pulseCookieOf(owner, spec.pulse_cookie) : undefined;
       show("pulse-cookie", pulse, pulseCookieIn(shown));
-      const proxy = await this.#buses.start({ uid, owner, profile }, spec.buses, toOwner);
+      const proxy = await this.#buses.start(allocation, spec.buses, toOwner, folder);
       using _hold = proxy?.hold;
       const info = pipe({ nonblocking: true });
       using infoRead = info.read;
@@ -968,6 +968,8 @@ class Helper implements AsyncDisposable {
         const pidfd = whole ? verified(record) : undefined;
         if (whole && pidfd !== undefined) {
           this.#lending.adopt(entry);
+          using folder = openFolder(this.#jails, name);
+          this.#buses.adopt(entry.profile, folder);
           this.#watch(record, pidfd);
           this.#log.info(
             `jail ${entry.profile} of uid ${entry.owner} still runs, pid ${record.pid}`,
