@@ -55,6 +55,15 @@ export function changed(script: string): Required<Pick<WorldOptions, "wrap">> {
   };
 }
 
+/** The daemon's own view of a machine on which a program is not installed. */
+export function without(program: string): Required<Pick<WorldOptions, "wrap">> {
+  return changed(
+    'mkdir "$0/less"; mount -t tmpfs tmpfs "$0/less"; mkdir "$0/less/upper" "$0/less/work"; ' +
+      'mount -t overlay -o "lowerdir=/usr/bin,upperdir=$0/less/upper,workdir=$0/less/work" ' +
+      `overlay /usr/bin; rm /usr/bin/${program}`,
+  );
+}
+
 /** Those that come with the program. */
 const shippedProfiles = Deno.realPathSync(`${import.meta.dirname}/../../profiles`);
 
