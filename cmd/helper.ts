@@ -54,7 +54,14 @@ import { Lending, ownerOf, readAsOwner } from "../core/lending.ts";
 import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
 import { type Log, logOf, printable } from "../core/log.ts";
 import { type AbsolutePath, type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
-import { groupFor, type LentAt, passwdFor, planJail, programInJail } from "../core/plan.ts";
+import {
+  complaintFor,
+  groupFor,
+  type LentAt,
+  passwdFor,
+  planJail,
+  programInJail,
+} from "../core/plan.ts";
 import { allPids, identify, openProcess, pidsOf, realUid } from "../core/process.ts";
 import { discardScripts, programFolder, stageProgram, unstageProgram } from "../core/program.ts";
 import {
@@ -698,7 +705,11 @@ class Helper implements AsyncDisposable {
       const words = pipe();
       const filter = spec.seccomp === "none" ? undefined : pipe();
       const errors = pipe();
-      const said = this.#tell(profile, errors.read);
+      const said = this.#tell(
+        profile,
+        errors.read,
+        (words) => complaintFor(words, { profile, home, lent }),
+      );
       const runtime = this.#options.runtime_dir;
       {
         using infoWrite = info.write;
@@ -823,8 +834,12 @@ class Helper implements AsyncDisposable {
     }
   }
 
-  /** Passes on what a jail's own parts complain of; `first` is the first of their words. */
-  #tell(profile: string, errors: Fd): { readonly first: Promise<string | undefined> } {
+  /** Passes on what a jail's own parts complain of; `first` is the first of it, in `words`. */
+  #tell(
+    profile: string,
+    errors: Fd,
+    words: (complaint: string) => string,
+  ): { readonly first: Promise<string | undefined> } {
     const { promise: first, resolve } = Promise.withResolvers<string | undefined>();
     void (async () => {
       using end = errors;
@@ -840,11 +855,11 @@ class Helper implements AsyncDisposable {
           .split("\n");
         rest = (lines.pop() ?? "").slice(-4096);
         for (const line of lines) {
-          resolve(printable(line));
+          resolve(words(printable(line)));
           this.#log.info(`jail ${profile}: ${line}`);
         }
       }
-      resolve(rest === "" ? undefined : printable(rest));
+      resolve(rest === "" ? undefined : words(printable(rest)));
     })();
     return { first };
   }
