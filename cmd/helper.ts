@@ -658,8 +658,10 @@ class Helper implements AsyncDisposable {
     if (since !== undefined) {
       throw failed(`its uid ${uid} has become "${since}" on this machine; give that another`);
     }
-    prepareHome(this.#dataRoot, uid);
-    const home = this.#vaults.homeFor(uid, profile);
+    // One in memory takes the place of the one on the disk, which may be locked, or not be there.
+    const kept = spec.home === "persistent";
+    if (kept) prepareHome(this.#dataRoot, uid);
+    const home = kept ? this.#vaults.homeFor(uid, profile) : "";
     const shown = spec.same_uid ? owner : uid;
     const runtimeJails = `${this.#options.runtime_dir}/jails`;
     try {
@@ -673,7 +675,7 @@ class Helper implements AsyncDisposable {
       using lock = lockJail(folder);
       if (lock === undefined) throw failed("an earlier one has not ended yet");
       const lent = await this.#lendFirst(allocation, spec, failed);
-      this.#vaults.guard(uid, folder);
+      if (kept) this.#vaults.guard(uid, folder);
       const socket = `${uid}.sock`;
       removeFile(this.#control, socket);
       using listener = listen(`${this.#options.runtime_dir}/ctl/${socket}`);
