@@ -398,14 +398,15 @@ own text; with --home, all that there is of the profile, once you know how much 
       customUsage: [
         "install PROFILE...|--all",
         "uninstall PROFILE...|--all [--force]",
-        "update",
+        "update [--all]",
         "list [--json]",
       ],
       fullDescription:
         `Writes desktop entries of your own, in ~/.local/share/applications, that stand in the
 place of the system's and start the same program in its jail: for every entry whose program is one
 of the profile's executables. Names, icons, file types and actions stay. uninstall takes them back,
-and what stood there before comes back. update makes those again whose package has changed theirs.`,
+and what stood there before comes back. update makes those again whose package has changed theirs,
+and with --all new ones, too; it is run by itself when your session begins.`,
     },
     parameters: {
       flags: {

@@ -42,7 +42,7 @@ export interface DesktopFlags {
 const subverbs: Readonly<Record<string, readonly (keyof DesktopFlags)[]>> = {
   install: ["all"],
   uninstall: ["all", "force"],
-  update: [],
+  update: ["all"],
   list: ["json"],
 };
 
@@ -74,8 +74,11 @@ export async function desktop(
     );
   }
   if (name === "list") return await listEntries(json, world);
-  if (name === "update") return await updateEntries(commandOf(world), world);
   if (name === "uninstall") return await uninstallEntries(all ? null : wanted, force, world);
+  if (name === "update") {
+    const code = await updateEntries(commandOf(world), world);
+    if (!all) return code;
+  }
   const found = await profilesOf(socketPath(flags.socket, world.env));
   const chosen = found.filter(({ profile }) => all || wanted.some((one) => one === profile));
   for (const one of wanted) {
@@ -86,7 +89,7 @@ export async function desktop(
       );
     }
   }
-  return await installEntries(chosen, all, commandOf(world), world);
+  return await installEntries(chosen, all, commandOf(world), world, name === "update");
 }
 
 function usage(words: string): AppjailError {
@@ -132,9 +135,13 @@ interface Found {
 
 const most = 1024 * 1024;
 
+/** In the person's configuration: what is run when their session begins. */
+const autostart = "autostart/appjail-desktop-update.desktop";
+
 /** The folders of an entry's person and of the system, most important first. */
 export class EntryFolders {
   readonly data: string;
+  readonly config: string;
   readonly #system: readonly string[];
 
   constructor(env: World["env"]) {
@@ -145,6 +152,9 @@ export class EntryFolders {
       throw new AppjailError("usage", "Cannot find your applications: HOME is not set");
     }
     this.data = own;
+    const config = env["XDG_CONFIG_HOME"];
+    // Whoever has told where their data is, and not where they live, has no session that begins.
+    this.config = config?.startsWith("/") === true ? config : `${home ?? own}/.config`;
     this.#system = (env["XDG_DATA_DIRS"] || "/usr/local/share:/usr/share").split(":")
       .filter((folder) => folder.startsWith("/")).map((folder) => `${folder}/applications`);
   }
@@ -256,17 +266,23 @@ async function textAt(path: string): Promise<string | undefined> {
   }
 }
 
-/** Makes the entries of one profile; says how many. */
+/**
+ * Makes the entries of one profile; says how many.
+ *
+ * @param onlyNew those that are made already are left as they are
+ */
 async function install(
   folders: EntryFolders,
   { profile, executables }: Known,
   command: string,
+  onlyNew: boolean,
 ): Promise<number> {
   let count = 0;
   for (const source of await folders.entries()) {
     if (!starts(source.text, executables)) continue;
     const path = `${folders.own}/${source.name}`;
     const there = await textAt(path);
+    if (onlyNew && there !== undefined && isMade(there)) continue;
     const kept = `${folders.kept}/${source.name}`;
     let from = source;
     if (there !== undefined && !isMade(there)) {
@@ -323,24 +339,54 @@ function removeEmpty(folder: string, name: string): void {
   }
 }
 
-/** Serves `appjail desktop install`. @param command how appjail is called */
+/**
+ * Makes the entries follow their packages: whenever a session begins, `desktop update` is run, which is
+ * silent and quick when nothing has changed. Desktop Application Autostart Specification.
+ */
+function follow(folders: EntryFolders, command: string, all: boolean): void {
+  const words = `${command} desktop update${all ? " --all" : ""}`;
+  write(
+    `${folders.config}/${autostart}`,
+    `[Desktop Entry]\nType=Application\nName=Update the entries of jails\nNoDisplay=true\n` +
+      `Exec=${words}\n${marks.follows}=true\n`,
+  );
+}
+
+/** Ends that, with the last of the entries. One that somebody has put there instead stays. */
+async function unfollow(folders: EntryFolders): Promise<void> {
+  if ((await folders.made()).length > 0) return;
+  const text = await textAt(`${folders.config}/${autostart}`);
+  if (text === undefined || valueOf(text, marks.follows) === undefined) return;
+  removeFile("root", `${folders.config}/${autostart}`);
+  const cut = folders.config.lastIndexOf("/");
+  removeEmpty(folders.config.slice(0, cut), `${folders.config.slice(cut + 1)}/${autostart}`);
+}
+
+/**
+ * Serves `appjail desktop install`.
+ *
+ * @param command how appjail is called
+ * @param onlyNew what is there already was just looked at
+ */
 async function installEntries(
   known: readonly Known[],
   all: boolean,
   command: string,
   { env }: World,
+  onlyNew: boolean,
 ): Promise<number> {
   const folders = new EntryFolders(env);
   let count = 0;
   for (const one of known) {
-    const made = await install(folders, one, command);
+    const made = await install(folders, one, command, onlyNew);
     if (made === 0 && !all) {
       note(`there is no entry for ${one.profile} (${one.executables.join(", ")})`);
     }
     count += made;
   }
+  if (count > 0) follow(folders, command, all);
   await refresh(folders);
-  if (count === 0 && all) note("there is no entry for any profile's program");
+  if (count === 0 && all && !onlyNew) note("there is no entry for any profile's program");
   return count > 0 || all ? 0 : exitFailure;
 }
 
@@ -357,6 +403,7 @@ async function uninstallEntries(
     if (profiles !== null && !profiles.includes(profile)) continue;
     failed = !await uninstall(folders, made, force) || failed;
   }
+  await unfollow(folders);
   await refresh(folders);
   return failed ? exitFailure : 0;
 }

@@ -90,6 +90,7 @@ interface Job {
   readonly uid: AppUid;
   readonly stop: AbortController;
   readonly ended: PromiseWithResolvers<void>;
+  readonly unasked: boolean;
   readonly tell: (progress: Progress) => void;
 }
 
@@ -98,6 +99,8 @@ export interface Order {
   readonly id: number;
   readonly uid: AppUid;
   readonly tell?: (progress: Progress) => void;
+  /** The helper wants it of itself: it goes on when there is no dispatcher. */
+  readonly unasked?: boolean;
 }
 
 /** Everything that is done with homes at rest. */
@@ -127,7 +130,8 @@ export class Conversions {
     if (!this.#jobs.has(uid)) return;
     throw new AppjailError(
       "vault-failed",
-      "Its home is being encrypted, decrypted or given another passphrase; wait until that has ended",
+      "Its home is being encrypted, decrypted, removed or given another passphrase; " +
+        "wait until that has ended",
     );
   }
 
@@ -175,9 +179,12 @@ export class Conversions {
     if (job?.id === id) job.stop.abort();
   }
 
-  /** Ends all of it, and waits for that. */
-  async cancelAll(): Promise<void> {
-    const jobs = [...this.#jobs.values()];
+  /** Ends what was asked for by a dispatcher that is gone, and waits for that. */
+  async abandon(): Promise<void> {
+    await this.#cancel([...this.#jobs.values()].filter(({ unasked }) => !unasked));
+  }
+
+  async #cancel(jobs: readonly Job[]): Promise<void> {
     for (const { stop } of jobs) stop.abort();
     await within(
       Promise.all(jobs.map(({ ended }) => ended.promise)),
@@ -187,7 +194,7 @@ export class Conversions {
   }
 
   async close(runtime: Fd): Promise<void> {
-    await this.cancelAll();
+    await this.#cancel([...this.#jobs.values()]);
     this.#folder.close();
     try {
       removeFolder(runtime, "convert");
@@ -334,7 +341,14 @@ export class Conversions {
    */
   async remove(order: Order): Promise<readonly string[]> {
     const { uid } = order;
-    const { dataRoot, dataPath } = this.#options;
+    await this.discard(order);
+    const runs = this.#options.runs(uid) || pidsOf(uid).length > 0;
+    return [...remainsOf(this.#options.dataRoot, uid), ...runs ? ["programs that run"] : []];
+  }
+
+  /** Removes a home, whatever else there is of its uid. */
+  async discard(order: Order): Promise<void> {
+    const { uid } = order;
     await this.#alone(order, [], async (job, lock) => {
       const left = conversionOf(this.#options, uid);
       if (left !== undefined) {
@@ -343,7 +357,7 @@ export class Conversions {
           `It is not settled what becomes of the old home: appjail ${left.what}`,
         );
       }
-      const folder = `${dataPath}/${removalName(uid)}`;
+      const folder = `${this.#options.dataPath}/${removalName(uid)}`;
       for (let moved = false; !moved;) {
         moved = moveAway(this.#options, uid);
         await this.#perform(job, lock, { what: "remove", folder });
@@ -351,13 +365,11 @@ export class Conversions {
       job.stop.signal.throwIfAborted();
       movedIsGone(this.#options, uid);
     });
-    const runs = this.#options.runs(uid) || pidsOf(uid).length > 0;
-    return [...remainsOf(dataRoot, uid), ...runs ? ["programs that run"] : []];
   }
 
   /** Does something while nothing else is done with the home. The pipes are closed in any case. */
   async #alone<T>(
-    { id, uid, tell = () => {} }: Order,
+    { id, uid, tell = () => {}, unasked = false }: Order,
     pipes: readonly Fd[],
     work: (job: Job, lock: Fd) => Promise<T>,
   ): Promise<T> {
@@ -369,7 +381,7 @@ export class Conversions {
       throw new AppjailError("vault-failed", "The home is unlocked; lock it first: appjail lock");
     }
     const ended = Promise.withResolvers<void>();
-    const job: Job = { id, uid, stop: new AbortController(), ended, tell };
+    const job: Job = { id, uid, stop: new AbortController(), ended, unasked, tell };
     this.#jobs.set(uid, job);
     try {
       this.#refuseProcesses(uid);

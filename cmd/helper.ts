@@ -14,6 +14,7 @@ import { type Fd, open, pipe, readSome, writeAll } from "../ipc/fd.ts";
 import { poller } from "../ipc/poller.ts";
 import { listen, pair } from "../ipc/socket.ts";
 import { accountOf, nameOf } from "../core/accounts.ts";
+import { type Cgroup, Cgroups } from "../core/cgroup.ts";
 import { pause, within } from "../core/deadline.ts";
 import { groupsFor } from "../core/devices.ts";
 import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
@@ -47,11 +48,13 @@ import {
   removeFolder,
   setUmask,
   signalPidfd,
+  signalProcess,
   spawn,
   tryLock,
 } from "../core/kernel.ts";
 import { Lending, ownerOf, readAsOwner } from "../core/lending.ts";
 import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
+import { heldBy, noLimits } from "../core/limits.ts";
 import { type Log, logOf, printable } from "../core/log.ts";
 import { type AbsolutePath, type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
 import {
@@ -85,6 +88,7 @@ import { pulseCookieIn } from "../core/session.ts";
 import { authorityIn, x11Folder } from "../core/x11.ts";
 import { Buses } from "./helper-buses.ts";
 import { Conversions, type Order } from "./helper-conversions.ts";
+import { Throwaways } from "./helper-throwaway.ts";
 import { Vaults } from "./helper-vaults.ts";
 import { makeCookie } from "./helper-x11.ts";
 
@@ -114,14 +118,21 @@ function dropTo(uid: number, gid: number, groups: readonly number[] = []): reado
 }
 
 /**
- * The command, with so many processes and threads at the most. prlimit(1). What memory each may have
- * is for the jailer to see to: it needs more of it itself than one would give a small program.
+ * The command in its group, or else with so many processes and threads at the most. prlimit(1). What
+ * memory each may have is for the jailer to see to where there is no group: it needs more of it itself
+ * than one would give a small program.
  */
 function started(
   argv: readonly string[],
   { limits: { processes } }: JailSpec,
+  group: Cgroup | undefined,
 ): { readonly path: string; readonly argv: readonly string[] } {
-  const all = processes === null ? argv : [prlimit, `--nproc=${processes}`, "--", ...argv];
+  const free = processes === null || group?.holds.has("processes") === true;
+  const all = [
+    ...group?.words ?? [],
+    ...free ? [] : [prlimit, `--nproc=${processes}`, "--"],
+    ...argv,
+  ];
   return { path: all[0] ?? "", argv: all };
 }
 
@@ -193,8 +204,10 @@ class Helper implements AsyncDisposable {
   readonly #live = new Map<AppUid, Jail>();
   readonly #vaults: Vaults;
   readonly #conversions: Conversions;
+  readonly #throwaways: Throwaways;
   readonly #buses: Buses;
   readonly #lending: Lending;
+  readonly #cgroups: Cgroups;
   /** Why a jail is ended that nobody asked to end. */
   readonly #why = new Map<AppUid, string>();
   /** Settles when the start has come to its end, well or not. */
@@ -255,12 +268,14 @@ class Helper implements AsyncDisposable {
       log,
       runs: (uid) => this.#live.has(uid) || this.#starting.has(uid),
     });
+    this.#throwaways = new Throwaways(this.#state, this.#conversions, log);
     this.#lending = new Lending({
       runtimePath: runtime_dir,
       jails: this.#jails,
       own: [this.#runtime, this.#state, this.#dataRoot],
       log,
     });
+    this.#cgroups = new Cgroups(runtime_dir, log);
     const compiled = form === "compiled";
     stageProgram(this.#runtime, runtime_dir, compiled ? undefined : scripts);
     removeFile(this.#runtime, "appjail.sock");
@@ -306,6 +321,7 @@ class Helper implements AsyncDisposable {
     const jailsStay = this.#live.size > 0 || this.#starting.size > 0 || this.#vaults.size > 0;
     unstageProgram(this.#runtime, this.#options.runtime_dir, () => jailsStay);
     this.#vaults.close(this.#runtime);
+    this.#cgroups.close();
     if (!jailsStay) {
       try {
         removeFolder(this.#runtime, "ctl");
@@ -406,7 +422,7 @@ class Helper implements AsyncDisposable {
     } finally {
       channel.close();
       // Those who wait for one have lost their dispatcher.
-      void this.#conversions.cancelAll();
+      void this.#conversions.abandon();
       const pid = this.#dispatcher;
       if (pid !== undefined) {
         using pidfd = openPidfd(pid);
@@ -473,7 +489,7 @@ class Helper implements AsyncDisposable {
             throw new AppjailError("vault-failed", `Cannot lock the home of "${profile}": it runs`);
           }
           this.#conversions.refuse(uid);
-          const problem = await this.#vaults.lock(uid);
+          const problem = await this.#vaults.lock(uid) ?? await this.#discard(uid);
           channel.send({ type: "locked", id: message.id, problem });
         });
       case "conversion":
@@ -513,6 +529,7 @@ class Helper implements AsyncDisposable {
           const remains = await this.#conversions.remove(this.#order(channel, message));
           // Nothing was awaited since it was looked: nothing can have come about.
           if (remains.length === 0) this.#registry.free(uid);
+          this.#throwaways.forget(uid);
           this.#log.info(`home ${uid} is removed${remains.length > 0 ? `, but ${remains}` : ""}`);
           channel.send({ type: "removed", id, remains: [...remains] });
         });
@@ -611,6 +628,7 @@ class Helper implements AsyncDisposable {
       started: record.started,
       jail: `${record.pid}-${record.start_time}`,
       encrypted: this.#vaults.has(record.uid),
+      limits: record.limits ?? noLimits,
     };
   }
 
@@ -652,28 +670,34 @@ class Helper implements AsyncDisposable {
     failed: (why: string) => AppjailError,
   ): Promise<void> {
     const { uid, owner, profile } = allocation;
-    const [passwd, group] = [hostText("/etc/passwd"), hostText("/etc/group")];
+    const [passwd, groupFile] = [hostText("/etc/passwd"), hostText("/etc/group")];
     // The registry asked when it gave the uid; useradd(8) knows nothing of the registry.
-    const since = nameOf(passwd, uid) ?? nameOf(group, uid);
+    const since = nameOf(passwd, uid) ?? nameOf(groupFile, uid);
     if (since !== undefined) {
       throw failed(`its uid ${uid} has become "${since}" on this machine; give that another`);
     }
     // One in memory takes the place of the one on the disk, which may be locked, or not be there.
     const kept = spec.home === "persistent";
+    const problem = await this.#discard(uid);
+    if (kept && problem !== null) throw failed(problem);
     if (kept) prepareHome(this.#dataRoot, uid);
     const home = kept ? this.#vaults.homeFor(uid, profile) : "";
     const shown = spec.same_uid ? owner : uid;
     const runtimeJails = `${this.#options.runtime_dir}/jails`;
+    let promised = false;
     try {
       using folder = makeJailFolder(this.#jails, uid, {
         passwd: passwdFor(passwd, profile, shown),
-        group: groupFor(group, profile, shown),
+        group: groupFor(groupFile, profile, shown),
         // machine-id(5) asks that the real one is not shown around. Its like, one for each uid.
         "machine-id": await machineId(uid),
         none: "",
       });
       using lock = lockJail(folder);
       if (lock === undefined) throw failed("an earlier one has not ended yet");
+      if (spec.autodelete && kept) {
+        promised = this.#throwaways.promise(uid);
+      }
       const lent = await this.#lendFirst(allocation, spec, failed);
       if (kept) this.#vaults.guard(uid, folder);
       const socket = `${uid}.sock`;
@@ -702,6 +726,7 @@ class Helper implements AsyncDisposable {
       show("pulse-cookie", pulse, pulseCookieIn(shown));
       const proxy = await this.#buses.start(allocation, spec.buses, toOwner, folder);
       using _hold = proxy?.hold;
+      const group = this.#cgroups.make(uid, spec.limits);
       const info = pipe({ nonblocking: true });
       using infoRead = info.read;
       const words = pipe();
@@ -733,7 +758,7 @@ class Helper implements AsyncDisposable {
           uid: shown,
           session_bus: spec.buses.session,
           groups: groups.length,
-          memory: spec.limits.memory,
+          memory: group?.holds.has("memory") === true ? null : spec.limits.memory,
           proxy: proxy !== undefined,
         };
         writeAll(
@@ -755,17 +780,20 @@ class Helper implements AsyncDisposable {
             }).map((word) => word + "\0").join(""),
           ),
         );
-        wordsWrite.close();
         const command = roleCommand(programInJail, form === "compiled", "jailer", jailer);
-        spawn({
-          ...started([
-            ...dropTo(uid, uid, groups),
-            bubblewrap,
-            "--args",
-            String(first),
-            "--",
-            ...command.argv,
-          ], spec),
+        const bubbler = spawn({
+          ...started(
+            [
+              ...dropTo(uid, uid, groups),
+              bubblewrap,
+              "--args",
+              String(first),
+              "--",
+              ...command.argv,
+            ],
+            spec,
+            group,
+          ),
           env: roleEnvironment,
           descriptors: [
             nothing.number,
@@ -781,6 +809,8 @@ class Helper implements AsyncDisposable {
           cwd: "/",
           session: true,
         });
+        // It starts nothing before it has read its words to their end.
+        joinGroup(group, bubbler);
       }
       // Before: the first program is already told of what it was lent, and comes as soon as it can.
       this.#tellLends(channel, uid);
@@ -804,6 +834,7 @@ class Helper implements AsyncDisposable {
         start_time: identity.startTime,
         pid_namespace: identity.pidNamespace,
         started: Date.now(),
+        limits: heldBy(spec.limits, group?.holds ?? new Set()),
       };
       const pidfd = record && verified(record);
       if (record === undefined || pidfd === undefined) {
@@ -820,6 +851,8 @@ class Helper implements AsyncDisposable {
       channel.send({ type: "started", id, live: this.#liveOf(record) });
     } catch (error) {
       await this.#sweep(uid).catch((more) => this.#log.info(wordsOf(more)));
+      // Nothing has used the home.
+      if (promised) this.#throwaways.forget(uid);
       throw error;
     }
   }
@@ -902,9 +935,21 @@ class Helper implements AsyncDisposable {
       }
     }
     this.#live.delete(record.uid);
+    // As long as this is under way nobody is told that it has ended, and nobody starts it again.
+    problem ??= await this.#discard(record.uid);
     const said = await within(complaint, 1000, () => new Error("it is not at its end"))
       .catch(() => undefined) ?? null;
     this.#channel?.send({ type: "ended", uid: record.uid, problem, said, why, note });
+  }
+
+  /**
+   * Deletes the home of a jail that is gone, if that was promised. One that somebody keeps unlocked they
+   * have not done with: it is deleted when they lock it.
+   *
+   * @returns what is in the way
+   */
+  async #discard(uid: AppUid): Promise<string | null> {
+    return this.#vaults.has(uid) ? null : await this.#throwaways.keep(uid);
   }
 
   /** @param life the one that is meant; null: the one that there is, or that is being started */
@@ -943,6 +988,7 @@ class Helper implements AsyncDisposable {
     this.#lending.clear(uid);
     removeJailFolder(this.#jails, uid);
     this.#buses.clear(uid);
+    this.#cgroups.remove(uid);
   }
 
   /** Kills every process of a uid in one stroke, as that uid. kill(2): pid -1. */
@@ -1020,6 +1066,8 @@ class Helper implements AsyncDisposable {
         this.#log.info(`jail ${profile} cannot be swept: ${wordsOf(error)}`);
       }
     }));
+    // In the background: a home may have a million files.
+    void this.#throwaways.adopt((uid) => this.#live.has(uid));
     // Sockets of jails that never came as far as a folder.
     for (const name of namesIn(this.#control)) {
       const live = [...this.#live.keys()].some((uid) => name === `${uid}.sock`);
@@ -1063,6 +1111,17 @@ function openProfiles(
   changeOwner(folder, dispatcher_uid, dispatcher_gid);
   changeMode(folder, 0o700);
   return folder;
+}
+
+/** Moves a child of ours into its group; one that cannot be moved ends. */
+function joinGroup(group: Cgroup | undefined, child: number): void {
+  try {
+    group?.enter(child);
+  } catch (error) {
+    // It was not waited for yet: the pid cannot be another's.
+    signalProcess(child, 9);
+    throw error;
+  }
 }
 
 /** The pid 1 of a jail, or `undefined` when the record is not, or no longer, about one. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { pause } from "../core/deadline.ts";
+import { heldTexts } from "../core/limits.ts";
 import { printable } from "../core/log.ts";
 import type { HomeState, JailReport } from "../core/protocol.ts";
 import { listen } from "../core/signals.ts";
@@ -145,7 +146,7 @@ function json(jails: readonly JailReport[]): string {
   );
 }
 
-/** The table: a line for each jail, below it one for each of its programs, and of what it is lent. */
+/** The table: a line for each jail, below it those of its programs, of its loans and of its limits. */
 export function statusText(
   jails: readonly JailReport[],
   { owners, width, now, busy }: {
@@ -216,6 +217,8 @@ export function statusText(
   jails.forEach((jail, at) => {
     lines.push(heads[at + 1] ?? "", ...programs.slice(next, next + jail.programs.length));
     lines.push(...lends.slice(nextLent, nextLent + jail.lends.length));
+    const limits = heldTexts(jail.limits);
+    if (limits.length > 0) lines.push(`  at most ${limits.join(", ")}`);
     next += jail.programs.length;
     nextLent += jail.lends.length;
   });

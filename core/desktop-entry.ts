@@ -13,6 +13,8 @@ export const marks = {
   profile: "X-AppJail-Profile",
   source: "X-AppJail-Source",
   digest: "X-AppJail-Digest",
+  /** Of what makes the others follow their packages. */
+  follows: "X-AppJail-Follows",
 } as const;
 
 const mainGroup = "Desktop Entry";

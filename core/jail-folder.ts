@@ -33,7 +33,7 @@ import {
   tryLock,
 } from "./kernel.ts";
 import { type AppUid, appUid, ownerUid, profileName } from "./names.ts";
-import { type Lent, lent } from "./protocol.ts";
+import { heldLimits, type Lent, lent } from "./protocol.ts";
 
 const folderMode = 0o710;
 
@@ -48,6 +48,8 @@ export const jailRecord = v.strictObject({
   pid_namespace: v.pipe(v.number(), v.integer(), v.minValue(0)),
   /** Milliseconds since the epoch. */
   started: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  /** One that an earlier version has started does not say. */
+  limits: v.optional(heldLimits),
 });
 export type JailRecord = v.InferOutput<typeof jailRecord>;
 

@@ -12,6 +12,7 @@ import { after, pause, within } from "./deadline.ts";
 import { homeOf } from "./environment.ts";
 import { AppjailError, asAppjailError, wordsOf } from "./errors.ts";
 import type { Ended, HelperLink } from "./helper-link.ts";
+import { noLimits } from "./limits.ts";
 import { type Life, type LifeAction, type LifeEvent, next } from "./life.ts";
 import type { Log } from "./log.ts";
 import type {
@@ -439,6 +440,7 @@ export class Jail {
         cpu_ms: 0,
         home,
         lends: [],
+        limits: noLimits,
         changed: false,
       };
     }
@@ -456,6 +458,7 @@ export class Jail {
       cpu_ms: reported?.cpu_ms ?? 0,
       home,
       lends: [...this.#lends.values()].map(({ lent }) => lent),
+      limits: this.#live?.limits ?? noLimits,
       changed: this.changed,
     };
   }

@@ -773,7 +773,7 @@ export function statusOfChild(pid: number): number | undefined {
   return ended === 0 ? undefined : arena.view.getInt32(status, true);
 }
 
-/** kill(2). For the jailer, whose pids are those of its own children, not yet waited for. */
+/** kill(2). For the pid of a child of the caller's own that was not waited for yet. */
 export function signalProcess(pid: number, signal: number): boolean {
   return syscall(sys.kill, pid, signal) === 0;
 }

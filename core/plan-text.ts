@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { limited, limitText } from "./limits.ts";
 import type { JailSpec } from "./protocol.ts";
 import { rulesOf } from "./seccomp-rules.ts";
 
@@ -81,11 +82,6 @@ export function mountsOf(words: readonly string[]): readonly PlannedMount[] {
 /** The rest of it: what it is called, and what it comes to. */
 export function linesOf(spec: JailSpec): readonly (readonly [what: string, is: string])[] {
   const { limits, buses } = spec;
-  const limited = [
-    ...limits.memory === null ? [] : [`${Math.round(limits.memory / 2 ** 20)} MiB of memory each`],
-    ...limits.processes === null ? [] : [`${limits.processes} processes and threads`],
-    ...limits.cpu === null ? [] : [`${limits.cpu} % of a processor`],
-  ];
   const rules = ({ talk, own, call, broadcast }: typeof buses.session_rules): string =>
     [
       ...talk.map((one) => `talk ${one}`),
@@ -105,7 +101,11 @@ export function linesOf(spec: JailSpec): readonly (readonly [what: string, is: s
     ["uid", spec.same_uid ? "shown as its owner's; the kernel knows it by its own" : "its own"],
     [
       "home",
-      spec.home === "persistent" ? "stays" : "in memory, gone with the jail",
+      spec.home === "ephemeral"
+        ? "in memory, gone with the jail"
+        : spec.autodelete
+        ? "deleted when the jail has ended"
+        : "stays",
     ],
     [
       "session bus",
@@ -119,7 +119,7 @@ export function linesOf(spec: JailSpec): readonly (readonly [what: string, is: s
       "system bus",
       buses.system === "none" ? "none" : `by these rules: ${rules(buses.system_rules)}`,
     ],
-    ["limits", limited.join(", ") || "none"],
+    ["limits", limited(limits).map(limitText).join(", ") || "none"],
     [
       "system calls",
       blocked.length === 0 ? "all" : `${spec.seccomp}: without ${blocked.join(", ")}`,

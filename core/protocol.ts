@@ -190,6 +190,22 @@ export type Lent = v.InferOutput<typeof lent>;
 /** The most that one jail is lent at a time. */
 export const lendsMost = 256;
 
+const heldLimit = v.nullable(v.strictObject({
+  most: v.number(),
+  /** cgroup: for the jail altogether; rlimit: memory for each program, processes for all of them. */
+  by: v.picklist(["cgroup", "rlimit", "nothing"]),
+}));
+
+/** What a jail may use at most, and what makes it keep to that; null: it is not limited. */
+export const heldLimits = v.strictObject({
+  /** Bytes. */
+  memory: heldLimit,
+  processes: heldLimit,
+  /** Percent of one processor. */
+  cpu: heldLimit,
+});
+export type HeldLimits = v.InferOutput<typeof heldLimits>;
+
 /** A jail, as `appjail status` shows it; or a home that is encrypted, without one. */
 export const jailReport = v.strictObject({
   profile: profileName,
@@ -207,6 +223,7 @@ export const jailReport = v.strictObject({
   cpu_ms: count,
   home: homeState,
   lends: v.array(lent),
+  limits: heldLimits,
   /** Its profile says something else by now, which will hold when it starts next. */
   changed: v.boolean(),
 });
@@ -406,6 +423,8 @@ const dispatcherToClient = once(() =>
       type: v.literal("stopped"),
       profile: profileName,
       owner: ownerUid,
+      /** Whether there was a jail to be stopped. */
+      ran: v.boolean(),
       /** The programs that had to be killed. */
       killed: count,
       /** null: it is gone. */
@@ -575,6 +594,8 @@ export const jailSpec = once(() =>
     same_uid: v.boolean(),
     /** ephemeral: in memory, and gone with the jail. */
     home: v.picklist(["persistent", "ephemeral"]),
+    /** The home that is persistent is deleted when the jail has ended. */
+    autodelete: v.boolean(),
     /** Further places that are empty, in memory, and gone with the jail. */
     tmpfs: v.pipe(v.array(pathInJail), v.maxLength(64)),
     devices: v.pipe(v.array(devicePath), v.maxLength(64)),
@@ -609,6 +630,7 @@ export const plainSpec: JailSpec = {
   hostname: null,
   same_uid: false,
   home: "persistent",
+  autodelete: false,
   tmpfs: [],
   devices: [],
   seccomp: "default",
@@ -638,6 +660,7 @@ export const liveJail = v.strictObject({
   jail: words,
   /** Its home is locked when it ends. */
   encrypted: v.boolean(),
+  limits: heldLimits,
 });
 export type LiveJail = v.InferOutput<typeof liveJail>;
 

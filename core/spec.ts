@@ -59,6 +59,7 @@ export function specOf(settings: Settings, context: SpecContext): JailSpec {
     // Nobody is to look like root, whatever that may do.
     same_uid: hasOwnersUid(settings) && allocation.owner !== 0,
     home: settings.home,
+    autodelete: settings.autodelete,
     tmpfs: [...settings.tmpfs],
     devices: [...settings.devices, ...settings.gpu ? graphics : []],
     seccomp: settings.seccomp,

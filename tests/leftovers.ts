@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { groupsLeft } from "./cgroups.ts";
 
 /** sys/prctl.h; the number is the same on every architecture. */
 const PR_SET_CHILD_SUBREAPER = 36;
@@ -191,6 +192,8 @@ export async function leftoversOf(
       .map((path) => `the mount ${path}`),
     ...added(before.files, after.files).map((path) => `the file ${path}`),
     ...added(before.users, after.users).map((line) => `the entry ${line}`),
+    ...groupsLeft().filter((path) => path.includes(temporary.replaceAll("/", "-")))
+      .map((path) => `the control group ${path}`),
     ...filesIn(temporary, 2).map((path) => `the temporary file ${path}`),
   ];
 }

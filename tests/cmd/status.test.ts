@@ -1,6 +1,7 @@
 /** The table of `appjail status`: for a terminal of any width, and for programs of any name. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { busyness, clock, statusText } from "../../cmd/status.ts";
+import { noLimits } from "../../core/limits.ts";
 import type { AbsolutePath, AppUid, OwnerUid, ProfileName, ProgramName } from "../../core/names.ts";
 import type { JailReport, ProgramReport } from "../../core/protocol.ts";
 import { widthOf } from "../../core/table.ts";
@@ -37,6 +38,7 @@ function jail(change: Partial<JailReport> = {}): JailReport {
     cpu_ms: 1500,
     home: { kind: null, unlocked: false, until: null, problem: null },
     lends: [],
+    limits: noLimits,
     changed: false,
     ...change,
   };
@@ -188,6 +190,26 @@ Deno.test("what a jail is lent stands below its programs, and cannot steer the t
   match(lines[3] ?? "", /^ {2}lent '~\/lent\/a b' +rw +'\/home\/a\/x\\x1b\[2J'$/);
   match(lines[4] ?? "", /^ {2}lent \/mnt\/c +ro +until \d\d:\d\d +\/home\/a\/c$/);
   match(lines[5] ?? "", /^work /);
+});
+
+Deno.test("what limits a jail stands below it, and what does not hold is told", () => {
+  const by = (memory: "cgroup" | "rlimit", cpu: "cgroup" | "nothing"): JailReport["limits"] => ({
+    memory: { most: 2 ** 29, by: memory },
+    processes: { most: 100, by: memory },
+    cpu: { most: 50, by: cpu },
+  });
+  const line = (limits: JailReport["limits"]) =>
+    statusText([jail({ programs: [program(["sh"])], limits }), jail()], wide).split("\n")[3];
+  equal(
+    line(by("cgroup", "cgroup")),
+    "  at most 512 MiB of memory, 100 processes and threads, 50 % of a processor",
+  );
+  equal(
+    line(by("rlimit", "nothing")),
+    "  at most 512 MiB of memory for each program, 100 processes and threads, " +
+      "50 % of a processor (nothing holds it: no control group)",
+  );
+  match(line(noLimits) ?? "", /^work /);
 });
 
 Deno.test("how busy a jail is, is what it did since it was looked at before", () => {

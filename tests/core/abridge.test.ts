@@ -98,6 +98,11 @@ for (
         until: 1_700_000_000_000,
         at: null,
       })),
+      limits: {
+        memory: { most: 2 ** 50, by: "rlimit" },
+        processes: { most: 4_194_304, by: "rlimit" },
+        cpu: { most: 1_000_000, by: "nothing" },
+      },
       changed: false,
     };
     const message = { type: "reported", jails: [jail] };

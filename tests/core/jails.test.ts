@@ -7,6 +7,7 @@ import { type Fd, open } from "../../ipc/fd.ts";
 import { poller } from "../../ipc/poller.ts";
 import { AppjailError } from "../../core/errors.ts";
 import type { Jail } from "../../core/jail.ts";
+import { noLimits } from "../../core/limits.ts";
 import type { Environment, ProgramName } from "../../core/names.ts";
 import type { ExitStatus } from "../../core/protocol.ts";
 import { Random } from "../random.ts";
@@ -385,6 +386,7 @@ Deno.test("a jail that lives already is joined, not started", async () => {
     started: 7,
     jail: "life of before",
     encrypted: false,
+    limits: noLimits,
   };
   await using theatre = Theatre.open(3_600_000, [allocation], [live]);
   const before = branded<ProgramName>("work.77");

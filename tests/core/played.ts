@@ -8,6 +8,7 @@ import { pair } from "../../ipc/socket.ts";
 import { HelperLink } from "../../core/helper-link.ts";
 import type { JailerChannel, Profiles } from "../../core/jail.ts";
 import { Jails } from "../../core/jails.ts";
+import { noLimits } from "../../core/limits.ts";
 import type { Log } from "../../core/log.ts";
 import type { OwnerUid, ProgramName } from "../../core/names.ts";
 import { defaults } from "../../core/profile.ts";
@@ -336,7 +337,14 @@ export class Theatre implements AsyncDisposable {
     this.#helper.send(branded({
       type: "started",
       id,
-      live: { uid, pid: 100 + life, started: 1, jail: `life ${life}`, encrypted: false },
+      live: {
+        uid,
+        pid: 100 + life,
+        started: 1,
+        jail: `life ${life}`,
+        encrypted: false,
+        limits: noLimits,
+      },
     }));
   }
 

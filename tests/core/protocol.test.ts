@@ -97,6 +97,12 @@ const lends = [
   { ...lend, until: null, at: "/home/work/x" },
   { ...lend, write: false, until: 1_700_000_000_000, at: null },
 ];
+const limits = {
+  memory: { most: 2 ** 29, by: "rlimit" },
+  processes: { most: 100, by: "cgroup" },
+  cpu: { most: 50.5, by: "nothing" },
+} as const;
+
 const report = {
   profile,
   owner,
@@ -108,6 +114,7 @@ const report = {
   home,
   changed: true,
   lends,
+  limits: { memory: null, processes: null, cpu: null },
 };
 
 const listed = {
@@ -235,7 +242,7 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
     {
       type: "reported",
       jails: [
-        { ...report, state: "running", jailer_pid: 5, programs },
+        { ...report, state: "running", jailer_pid: 5, programs, limits },
         { ...report, state: "silent", jailer_pid: null, programs: [] },
         ...homes.map((home) => ({
           ...report,
@@ -248,8 +255,8 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
     },
   ],
   stopped: [
-    { type: "stopped", profile, owner, killed: 0, problem: null },
-    { type: "stopped", profile, owner: 0, killed: 3, problem: "it does not end" },
+    { type: "stopped", profile, owner, ran: false, killed: 0, problem: null },
+    { type: "stopped", profile, owner: 0, ran: true, killed: 3, problem: "it does not end" },
   ],
   output: [{ type: "output", lines }, { type: "output", lines: [] }],
   listed: [{ type: "listed", profiles: [{ profile, uid, running: true }] }],
@@ -367,7 +374,7 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
   ],
 };
 
-const live = { uid, pid: 5, started: 1, jail: "1", encrypted: false };
+const live = { uid, pid: 5, started: 1, jail: "1", encrypted: false, limits };
 const helperToDispatcher: Samples<HelperToDispatcher> = {
   hello: [hello("helper")],
   welcome: [

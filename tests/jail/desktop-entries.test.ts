@@ -57,10 +57,16 @@ jailTest(
       assert.match(nested, /^Exec=appjail run -p xjail -- env A=1 xprog %f$/m);
       await assert.rejects(Deno.lstat(`${own}/other.desktop`));
     });
+    const follower = `${home}/.config/autostart/appjail-desktop-update.desktop`;
     await t.step("to install them again changes nothing", async () => {
       const made = await listing();
-      assert.equal((await desktop("install", "--all")).code, 0);
+      assert.equal((await desktop("install", "xjail")).code, 0);
       assert.equal(await listing(), made);
+    });
+    await t.step("each session begins with an update", async () => {
+      assert.match(await Deno.readTextFile(follower), /^Exec=appjail desktop update$/m);
+      assert.equal((await desktop("install", "--all")).code, 0);
+      assert.match(await Deno.readTextFile(follower), /^Exec=appjail desktop update --all$/m);
     });
     await t.step("they follow the package", async () => {
       await write("kde/y.desktop", entry("xprog --newer %f"));
@@ -72,6 +78,14 @@ jailTest(
       const listed = JSON.parse((await desktop("list", "--json")).said);
       assert.deepEqual(listed.map(({ state }: { state: string }) => state), ["current", "current"]);
     });
+    await t.step("what was installed since has one, too, where all have", async () => {
+      await write("new.desktop", entry("xprog2"));
+      assert.equal((await desktop("update")).said, "");
+      assert.equal((await desktop("update", "--all")).said, "new.desktop: xprog2 in xjail\n");
+      assert.equal((await desktop("update", "--all")).said, "");
+      await Deno.remove(`${system}/applications/new.desktop`);
+      assert.match((await desktop("update", "--all")).said, /^new\.desktop: removed/);
+    });
     await t.step("one that was changed by hand stays, unless it is insisted", async () => {
       const path = `${own}/kde/y.desktop`;
       const made = await Deno.readTextFile(path);
@@ -79,6 +93,7 @@ jailTest(
       const { code, said } = await desktop("uninstall", "xjail");
       assert.equal(code, 111);
       assert.match(said, /kde\/y\.desktop was changed since it was made and stays; .*--force/);
+      assert((await Deno.lstat(follower)).isFile, "it was removed before the last of them");
       assert.equal((await desktop("uninstall", "--all", "--force")).code, 0);
     });
     await t.step("then all is as it was, to the byte", async () => {

@@ -446,10 +446,14 @@ async function end(child: Deno.ChildProcess): Promise<void> {
 }
 
 /** A test that needs root: without, it is reported as ignored. */
-export function jailTest(name: string, body: (t: Deno.TestContext) => Promise<void>): void {
+export function jailTest(
+  name: string,
+  body: (t: Deno.TestContext) => Promise<void>,
+  { ignore = false }: { readonly ignore?: boolean } = {},
+): void {
   Deno.test({
     name,
-    ignore: !isRoot,
+    ignore: ignore || !isRoot,
     sanitizeOps: false,
     sanitizeResources: false,
     fn: (t) => unsuppressed(body(t)),
