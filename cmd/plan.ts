@@ -65,13 +65,15 @@ export async function plan(flags: PlanFlags, world: World, name: string): Promis
         at: `${homeOf(profile)}/shared`,
         write: true,
         optional: true,
+        unless: null,
       }]
       : [],
-    ...spec.lend.map(({ name, path, at, write, skip_missing }) => ({
+    ...spec.lend.map(({ name, path, at, write, skip_missing, unless }) => ({
       path,
       at: at ?? `${homeOf(profile)}/lent/${name}`,
       write,
       optional: skip_missing,
+      unless: spec.lend.find((one) => one.name === unless)?.path ?? null,
     })),
   ];
   // What is lent is told of by itself.
@@ -93,10 +95,11 @@ export async function plan(flags: PlanFlags, world: World, name: string): Promis
     "",
     "lent by you",
     ...lends.length === 0 ? ["  nothing"] : align(
-      lends.map(({ path, at, write, optional }) => [
+      lends.map(({ path, at, write, optional, unless }) => [
         `  ${printable(at)}`,
         write ? "writable" : "read-only",
-        `${printable(path)}${optional ? ", if it is there" : ""}`,
+        printable(path) + (optional ? ", if it is there" : "") +
+        (unless === null ? "" : ` and ${printable(unless)} is not`),
       ]),
     ),
     "",

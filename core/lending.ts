@@ -88,6 +88,8 @@ interface Table {
   ids: Promise<Fd> | undefined;
 }
 
+type SpecLend = JailSpec["lend"][number];
+
 /** Something that is wanted to be lent. */
 type Wanted = Omit<Lent, "until" | "context"> & Partial<Pick<Lent, "until">>;
 
@@ -125,7 +127,8 @@ export class Lending {
     mountShared(this.#folderOf(uid), lendsMost);
     const table: Table = { allocation, entries: new Map(), ids: undefined };
     this.#tables.set(uid, table);
-    for (const { skip_missing, context: _, ...wanted } of [...lend].sort(byPlace)) {
+    for (const { skip_missing, unless, context: _, ...wanted } of [...lend].sort(byPlace)) {
+      if (unless !== null && table.entries.has(unless)) continue;
       const wrong = wanted.at === null
         ? undefined
         : placeProblem(wanted.at, profile, same_uid ? owner : uid);
@@ -436,9 +439,13 @@ export function ownerOf(uid: number): Owner {
   };
 }
 
-/** Places that lie in others come after them, and the order is always the same. */
-function byPlace({ at: one }: Pick<Lent, "at">, { at: other }: Pick<Lent, "at">): number {
-  return (one ?? "") < (other ?? "") ? -1 : 1;
+/**
+ * Places that lie in others come after them, and the order is always the same; what is not wanted
+ * with another comes last.
+ */
+function byPlace(one: SpecLend, other: SpecLend): number {
+  const last = Number(one.unless !== null) - Number(other.unless !== null);
+  return last || ((one.at ?? "") < (other.at ?? "") ? -1 : 1);
 }
 
 /** Whether one absolute path is another, or lies below it. */

@@ -100,14 +100,19 @@ const member = String.raw`[A-Za-z_][A-Za-z0-9_]*`;
 const method = String.raw`(?:\*|${member}(?:\.${member})+(?:\.\*)?)`;
 const objectPath = String.raw`(?:/|(?:/[A-Za-z0-9_]+)+(?:/\*)?|/\*)`;
 
+/** A proxy speaks as the person, who may start and stop all of their jails. */
+function refusedService(value: string): string | undefined {
+  return /^org\.appjail\b/.test(value)
+    ? `${value} is appjail's own: no program in a jail may ask it for anything`
+    : undefined;
+}
+
 /** The rules of xdg-dbus-proxy(1). */
 const busNames = list(
   text(
     new RegExp(`^${busName}$`),
     "the name of a service, such as org.example.App or org.example.*",
-    {
-      most: 255,
-    },
+    { most: 255, refused: refusedService },
   ),
   100,
 );
@@ -115,7 +120,7 @@ const busRules = list(
   text(
     new RegExp(`^${busName}=(?:${method}(?:@${objectPath})?|@${objectPath})$`),
     "a rule: NAME=METHOD@PATH, such as org.example.App=org.example.App.Open@/org/example/*",
-    { most: 1000 },
+    { most: 1000, refused: refusedService },
   ),
   100,
 );

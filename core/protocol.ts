@@ -629,6 +629,8 @@ export const jailSpec = once(() =>
         context: v.picklist(["none", "wanted", "required"]),
         /** Do without it where there is no such file. */
         skip_missing: v.boolean(),
+        /** Do without it where what has this name is lent; null: in any case. */
+        unless: v.nullable(lendName),
       })),
       v.maxLength(lendsMost),
     ),

@@ -70,6 +70,8 @@ export interface DesktopLend {
   readonly skip_missing: boolean;
   /** Whether the compositor there is asked for a security context; see core/wayland.ts. */
   readonly context: "none" | "wanted" | "required";
+  /** Not where the one of this name was lent; null: in any case. */
+  readonly unless: string | null;
 }
 
 /** The number of a display that is on this machine: `:0`, `:1.0`, `unix:2`. X(7), DISPLAY NAMES. */
@@ -116,7 +118,8 @@ export function desktopX11({ display }: Pick<DesktopWish, "display">, session: S
 
 /**
  * What is lent for a profile's wishes. What it names has to be there; with `auto` it is there or not,
- * and X11 comes in only where there is no Wayland, because X11 does not isolate its programs.
+ * and what lets in more comes in only where the other is missing: X11, which does not isolate its
+ * programs, without Wayland; PipeWire, which has cameras too, without PulseAudio's socket.
  */
 export function desktopLends(
   wish: DesktopWish,
@@ -131,8 +134,11 @@ export function desktopLends(
     path: string,
     at: string,
     skip_missing: boolean,
-    context: DesktopLend["context"] = "none",
-  ): void => void lends.push({ name, path, write: true, at, skip_missing, context });
+    {
+      unless = null,
+      context = "none",
+    }: Partial<Pick<DesktopLend, "unless" | "context">> = {},
+  ): void => void lends.push({ name, path, write: true, at, skip_missing, unless, context });
 
   const { display, audio } = wish;
   const x11 = desktopX11(wish, session);
@@ -142,17 +148,19 @@ export function desktopLends(
   } else if (display !== "none") {
     const socket = socketAt(session.WAYLAND_DISPLAY, folder, "wayland-0");
     const context = display === "wayland-context" ? "required" : "wanted";
-    lend(waylandName, socket, `${inside}/wayland-0`, display === "auto", context);
+    lend(waylandName, socket, `${inside}/wayland-0`, display === "auto", { context });
   }
 
-  if (audio === "pipewire" || audio === "auto") {
-    const socket = socketAt(session.PIPEWIRE_REMOTE, folder, "pipewire-0");
-    lend(".pipewire", socket, `${inside}/pipewire-0`, audio === "auto");
-  }
   if (audio === "pulse" || audio === "auto") {
     const said = /^unix:(\/.*)$/.exec(session.PULSE_SERVER ?? "")?.[1] ?? null;
     const socket = socketAt(said, folder, "pulse/native");
     lend(".pulse", socket, `${inside}/pulse/native`, audio === "auto");
+  }
+  if (audio === "pipewire" || audio === "auto") {
+    const socket = socketAt(session.PIPEWIRE_REMOTE, folder, "pipewire-0");
+    const at = `${inside}/pipewire-0`;
+    // PipeWire's own socket is the way to cameras, too; it serves PulseAudio's at the other one.
+    lend(".pipewire", socket, at, audio === "auto", { unless: audio === "auto" ? ".pulse" : null });
   }
   return lends;
 }

@@ -362,8 +362,14 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
       spec: {
         ...plainSpec,
         lend: [
-          { ...lend, at: null, skip_missing: true, context: "none" },
-          { ...lend, at: "/home/work/x", skip_missing: false, context: "required" },
+          { ...lend, at: null, skip_missing: true, unless: null, context: "none" },
+          {
+            ...lend,
+            at: "/home/work/x",
+            skip_missing: false,
+            unless: lend.name,
+            context: "required",
+          },
         ],
       },
     },

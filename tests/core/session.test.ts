@@ -20,8 +20,9 @@ function lent(wish: Partial<DesktopWish>, session: Partial<Session> = {}): reado
     { ...noSession, ...session },
     people,
   )
-    .map(({ path, at, skip_missing, write, context }) =>
+    .map(({ path, at, skip_missing, write, unless, context }) =>
       `${path} ${at}${skip_missing ? " if there" : ""}${write ? "" : " ro"}` +
+      (unless === null ? "" : ` without ${unless}`) +
       (context === "none" ? "" : ` context ${context}`)
     );
 }
@@ -71,7 +72,11 @@ Deno.test("sound is by the socket that the profile names, or by those that there
   deepEqual(lent({ audio: "pulse" }, { PULSE_SERVER: "unix:/run/p/native" }), [
     "/run/p/native /run/user/1100/pulse/native",
   ]);
-  equal(lent({ audio: "auto" }).every((line) => line.includes(" if there")), true);
+  // PipeWire's own shows cameras, too, and is not needed where it serves PulseAudio's.
+  deepEqual(lent({ audio: "auto" }), [
+    "/run/user/1000/pulse/native /run/user/1100/pulse/native if there",
+    "/run/user/1000/pipewire-0 /run/user/1100/pipewire-0 if there without .pulse",
+  ]);
 });
 
 Deno.test("PulseAudio's cookie is in the owner's home, and wanted by whoever wants PulseAudio", () => {

@@ -80,6 +80,7 @@ const lent = {
   write: false,
   at: null,
   skip_missing: false,
+  unless: null,
   context: "none",
 };
 /** Names and paths that there must not be. */
@@ -110,6 +111,8 @@ const wrongLends: readonly unknown[] = [
   { ...lent, skip_missing: null },
   { ...lent, context: true },
   { ...lent, context: "always" },
+  { ...lent, unless: "" },
+  { ...lent, unless: "../x" },
   { ...lent, device: true },
 ];
 

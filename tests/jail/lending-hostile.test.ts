@@ -313,6 +313,7 @@ jailTest(
       at: at % 2 === 0 ? `/mnt/${at}` : null,
       skip_missing: false,
       context: "none",
+      unless: null,
     }));
     const jail = `${world.runtime}/jails/${firstUid}`;
     const lent = (): number => mountsBelow(`${jail}/lend`).length;
