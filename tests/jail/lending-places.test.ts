@@ -15,8 +15,9 @@ import {
   refused,
   unlend,
 } from "./lent.ts";
+import { person, personsGroup, withPerson } from "./person.ts";
 import { StandIn } from "./stand-in.ts";
-import { execute, firstUid, jailTest, ownEtc, themeTest, uA, until, World } from "./world.ts";
+import { execute, firstUid, jailTest, themeTest, uA, until, World } from "./world.ts";
 
 /** Runs a command that has to succeed. */
 async function must(...words: readonly string[]): Promise<void> {
@@ -252,24 +253,6 @@ jailTest("what a jail is lent from the start is there, all of it, or the jail is
   assert.equal((await world.client(["stop", "work"], { uid: uA })).code, 0);
   assert.deepEqual(mountsBelow(world.runtime), before);
 });
-
-/** Somebody with a home, whom only the daemon knows. */
-const person = 46_123;
-const personsGroup = 46_124;
-const withPerson = {
-  ...ownEtc,
-  before: async (folder: string) => {
-    await ownEtc.before(folder);
-    await Deno.writeTextFile(
-      `${folder}/etc/passwd`,
-      `pat:x:${person}:${personsGroup}::${folder}/pat:/bin/sh\n`,
-      { append: true },
-    );
-    await Deno.mkdir(`${folder}/pat`);
-    await Deno.chown(`${folder}/pat`, person, personsGroup);
-    await Deno.chmod(`${folder}/pat`, 0o700);
-  },
-};
 
 themeTest("a person's home has a folder for each profile", withPerson, async (t, world) => {
   const home = `${world.folder}/pat`;
