@@ -283,7 +283,9 @@ async function run(
     }
     // Without them a test is skipped, and says what it lacks: a browser is no reason to test nothing.
     if (files.some((file) => file.startsWith("tests/desktop/"))) {
-      await deno(["run", "-A", `${scripts}/setup.ts`, "--for", "desktop"], signal);
+      const shipped = files.some((file) => file.startsWith("tests/desktop/shipped-"));
+      const purpose = shipped ? "programs" : "desktop";
+      await deno(["run", "-A", `${scripts}/setup.ts`, "--for", purpose], signal);
     }
     const given = Deno.env.get("APPJAIL_EXE");
     if (given === undefined || given === "") {
