@@ -12,9 +12,9 @@ import { poller } from "../ipc/poller.ts";
 import { exists, spawn } from "../core/kernel.ts";
 import { roleEnvironment } from "../core/launch.ts";
 import { type Log, printable } from "../core/log.ts";
+import { bubblewrap, xauth } from "../core/programs.ts";
 import { authorityFile, cookieIn, cookieScript, type JailX11 } from "../core/x11.ts";
 
-const xauth = "/usr/bin/xauth";
 /** How long it may take, in seconds; a server may not answer at all. */
 const patience = 5;
 /** How much of what it prints is read. */
@@ -59,7 +59,7 @@ export async function makeCookie(
       ...drop,
       // It ends all of it: it leads a process group. timeout(1).
       ...["/usr/bin/timeout", "--signal=KILL", String(patience)],
-      ...["/usr/bin/bwrap", "--dev-bind", "/", "/", "--perms", "0700", "--tmpfs", scratch, "--"],
+      ...[bubblewrap, "--dev-bind", "/", "/", "--perms", "0700", "--tmpfs", scratch, "--"],
       ...["/bin/sh", "-c", cookieScript, "sh", `${scratch}/made`, display],
     ];
     spawn({
