@@ -59,7 +59,7 @@ function starting(looker: Looker): string | null {
     looker,
     exists("/run/systemd/system")
       ? "systemctl start dbus"
-      : "mkdir -p /run/dbus && dbus-daemon --system --fork",
+      : "mkdir -p /run/dbus && rm -f /run/dbus/pid && dbus-daemon --system --fork",
   );
 }
 

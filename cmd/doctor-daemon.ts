@@ -48,7 +48,7 @@ export function daemonChecks(path: string, starting: string): readonly Check[] {
   return [
     {
       name: "daemon",
-      after: ["runtime-dir"],
+      after: ["configuration", "runtime-dir"],
       look: async (looker) => {
         try {
           heard = await hear(path);
@@ -59,7 +59,7 @@ export function daemonChecks(path: string, starting: string): readonly Check[] {
       },
     },
     { name: "version", after: ["daemon"], look: (looker) => age(looker, must(), path, starting) },
-    { name: "own-profiles", after: ["version"], look: () => ownProfiles(must()) },
+    { name: "own-profiles", after: ["version", "profiles"], look: () => ownProfiles(must()) },
   ];
 }
 

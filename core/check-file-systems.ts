@@ -21,7 +21,7 @@ import {
 import { stepsTo } from "./home.ts";
 import { hostText } from "./host.ts";
 import { makeIdMap } from "./id-map.ts";
-import { freeSpace, openFolderBehind, statusBehind } from "./kernel.ts";
+import { freeSpace, statusBehind } from "./kernel.ts";
 import { cloneMount, mountOf, openPlace, restrictMount } from "./mounts.ts";
 import { appUid } from "./names.ts";
 import type { HelperOptions } from "./protocol.ts";
@@ -93,8 +93,8 @@ const [little, none] = [500e6, 20e6];
 
 function space(looker: Looker, { data_root }: HelperOptions): Finding {
   const folder = deepest(data_root);
-  using open = openFolderBehind(folder);
-  const free = freeSpace(open);
+  using place = openPlace(undefined, folder);
+  const free = freeSpace(place);
   const found = `${bytesIn(free)} are free for ${data_root}`;
   if (free >= little) return ok(found);
   const mount = mountPointOf(folder);
