@@ -26,6 +26,7 @@ import { complain, type World, writeOut } from "./client.ts";
 import type { CopyFlags } from "./copy.ts";
 import type { DaemonFlags } from "./daemon.ts";
 import type { DesktopFlags } from "./desktop.ts";
+import type { DoctorFlags } from "./doctor.ts";
 import type { DecryptWords, EncryptFlags, PasswdFlags } from "./encrypt.ts";
 import type { LendFlags, UnlendFlags } from "./lend.ts";
 import type { LogsFlags } from "./logs.ts";
@@ -108,6 +109,19 @@ function seconds(input: string): number {
   if (number <= 3600) return number;
   throw new Error("it has to be 0 to 3600 seconds");
 }
+
+/** Where the daemon has its things: for itself, and for who looks after it. */
+const places = {
+  config: text("The configuration, by default /etc/appjail/appjail.toml", "FILE"),
+  bus: text("The D-Bus to be on: system, session, none, or an address", "BUS"),
+  dataRoot: text("Where the homes are, by default /data", "DIR"),
+  stateDir: text("Where the registry of uids is, by default /var/lib/appjail", "DIR"),
+  runtimeDir: text("Where the sockets are, by default /run/appjail", "DIR"),
+  uidRange: text("The uids for profiles, by default 1100-1999", "FIRST-LAST"),
+  user: text("Whom the dispatcher runs as, by default appjail", "NAME|UID"),
+  profilesDir: text("Where the profiles are that come with the program", "DIR"),
+  adminProfiles: text("Your own for everybody, by default /etc/appjail/profiles", "DIR"),
+} as const;
 
 /** What stop and lock have in common. */
 const stopping = {
@@ -520,21 +534,33 @@ It ends with the jail, after the time of --for, or with appjail unlend.`,
     docs: { brief: "Start the daemon; root only" },
     parameters: {
       flags: {
-        bus: text("The D-Bus to be on: system, session, none, or an address", "BUS"),
-        dataRoot: text("Where the homes are, by default /data", "DIR"),
-        stateDir: text("Where the registry of uids is, by default /var/lib/appjail", "DIR"),
-        runtimeDir: text("Where the sockets are, by default /run/appjail", "DIR"),
-        uidRange: text("The uids for profiles, by default 1100-1999", "FIRST-LAST"),
-        user: text("Whom the dispatcher runs as, by default appjail", "NAME|UID"),
+        ...places,
         linger: text("Seconds that an empty jail stays, by default 5", "S"),
         network: text("What network jails have: host or none", "NETWORK"),
-        profilesDir: text("Where the profiles are that come with the program", "DIR"),
-        adminProfiles: text("Your own for everybody, by default /etc/appjail/profiles", "DIR"),
-        config: text("The configuration, by default /etc/appjail/appjail.toml", "FILE"),
         debug: toggle("Log more"),
       },
     },
     loader: lazily(async () => (await import("./daemon.ts")).daemon),
+  }),
+  doctor: buildCommand<DoctorFlags, [], Context>({
+    docs: {
+      brief: "Look whether all is here that appjail needs",
+      fullDescription:
+        `Tries what jails need: the kernel, bubblewrap, other programs, the daemon and its folders,
+uids, buses, and the session that it is called from. Each line says what was found, and where
+something is wrong, the command that mends it. It changes nothing. As root it can tell more.
+
+Give it the flags that the daemon has, where that has any. It ends with 111 when something fails.`,
+    },
+    parameters: {
+      flags: {
+        json,
+        busPolicy: toggle("Print the policy that a system bus needs, and look at nothing"),
+        ...places,
+        socket,
+      },
+    },
+    loader: lazily(async () => (await import("./doctor.ts")).doctor),
   }),
   completions: buildCommand<Record<never, never>, [shell: string], Context>({
     docs: {

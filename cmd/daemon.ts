@@ -46,7 +46,7 @@ export interface DaemonFlags {
   readonly debug?: boolean | undefined;
 }
 
-const defaultConfig = "/etc/appjail/appjail.toml";
+export const defaultConfig = "/etc/appjail/appjail.toml";
 
 /** The configuration file: the same words as the flags', with TOML's underscores. */
 const configuration = v.strictObject({
@@ -104,7 +104,7 @@ export async function daemon(flags: DaemonFlags, world: DaemonWorld): Promise<ne
  * Where the profiles are that come with the program: beside it, as it was built or checked out, or
  * where a package has put them.
  */
-function shippedProfiles(script: string): string | null {
+export function shippedProfiles(script: string): string | null {
   const executable = readLink("root", "/proc/self/exe") ?? "/";
   // A bundle lies two folders below the launcher.
   const above = { compiled: [executable, 1], bundled: [script, 3], source: [script, 1] } as const;
@@ -218,7 +218,8 @@ function userOf(
   return { uid, gid };
 }
 
-async function configurationOf(flag: string | undefined): Promise<Configuration> {
+/** What the configuration file says. */
+export async function configurationOf(flag: string | undefined): Promise<Configuration> {
   const path = flag ?? defaultConfig;
   const wrong = (why: string): AppjailError =>
     new AppjailError("usage", `Cannot use the configuration ${path}: ${why}`);

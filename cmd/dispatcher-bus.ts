@@ -5,6 +5,7 @@
  * @module
  */
 import { BusError, resolveBusAddress, serveBus, variant } from "../ipc/bus.ts";
+import { busName } from "../core/bus-policy.ts";
 import { pause } from "../core/deadline.ts";
 import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
 import type { Jails } from "../core/jails.ts";
@@ -24,7 +25,6 @@ import type { Lendable } from "../core/protocol.ts";
 import * as v from "valibot";
 import { version } from "../core/version.ts";
 
-const name = "org.appjail.AppJail";
 const path = "/org/appjail/AppJail";
 const interfaceName = "org.appjail.AppJail1";
 
@@ -85,7 +85,7 @@ export async function keepOnBus(
     try {
       const service = await serveBus({
         address,
-        name,
+        name: busName,
         path,
         interface: interfaceName,
         methods,
@@ -101,7 +101,7 @@ export async function keepOnBus(
           }
         },
       });
-      log.info(`on the bus as ${name}`);
+      log.info(`on the bus as ${busName}`);
       delay = 250;
       told = "";
       log.info(`off the bus: ${await service.closed}`);

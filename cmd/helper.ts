@@ -17,6 +17,7 @@ import { accountOf, nameOf } from "../core/accounts.ts";
 import { type Cgroup, Cgroups } from "../core/cgroup.ts";
 import { pause, within } from "../core/deadline.ts";
 import { groupsFor } from "../core/devices.ts";
+import { dropTo, setpriv } from "../core/drop.ts";
 import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
 import { openRootFolder, prepareHome } from "../core/home.ts";
 import { hostLayout, hostText } from "../core/host.ts";
@@ -80,6 +81,7 @@ import {
   protocolVersion,
   toHelper,
 } from "../core/protocol.ts";
+import { bubblewrap, prlimit } from "../core/programs.ts";
 import { Registry } from "../core/registry.ts";
 import { begin } from "../core/role.ts";
 import { filterFor } from "../core/seccomp.ts";
@@ -93,9 +95,6 @@ import { Vaults } from "./helper-vaults.ts";
 import { JailContext } from "./helper-wayland.ts";
 import { makeCookie } from "./helper-x11.ts";
 
-const setpriv = "/usr/bin/setpriv";
-const prlimit = "/usr/bin/prlimit";
-const bubblewrap = "/usr/bin/bwrap";
 const shell = "/bin/sh";
 
 /** How long a jail may take to come up as far as its pid, and to be gone after it was killed. */
@@ -103,20 +102,6 @@ const startDeadline = 10_000;
 const endDeadline = 10_000;
 /** How long it may take before its home is cut off: what waits for that cannot be killed. */
 const hangPatience = 2_000;
-
-/** The words by which a process becomes a uid, in these groups, and nothing more. setpriv(1). */
-function dropTo(uid: number, gid: number, groups: readonly number[] = []): readonly string[] {
-  return [
-    setpriv,
-    `--reuid=${uid}`,
-    `--regid=${gid}`,
-    groups.length === 0 ? "--clear-groups" : `--groups=${groups.join(",")}`,
-    "--no-new-privs",
-    "--bounding-set=-all",
-    "--inh-caps=-all",
-    "--",
-  ];
-}
 
 /**
  * The command in its group, or else with so many processes and threads at the most. prlimit(1). What
