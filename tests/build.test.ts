@@ -433,7 +433,11 @@ Deno.test("the reason of a failed compile is one line that names the cause", () 
 });
 
 Deno.test("a launcher is not written for a path that would need quotes", () => {
-  assertThrows(() => launcher({ deno: 'a"b', script: "c" }), Error, "Cannot write a launcher");
+  assertThrows(
+    () => launcher({ deno: 'a"b', script: "c", again: "d" }),
+    Error,
+    "Cannot write a launcher",
+  );
 });
 
 Deno.test("the build's command line is read strictly", () => {
