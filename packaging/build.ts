@@ -54,6 +54,8 @@ export function compileWords(entry: string, output: string): readonly string[] {
     "--exclude-unused-npm",
     ...engineWords,
     ...allPermissions,
+    // By default it may load code from half a dozen hosts.
+    "--deny-import",
     `--output=${output}`,
     entry,
   ];

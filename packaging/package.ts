@@ -66,6 +66,8 @@ function control(
   ];
   const recommends = [
     "default-dbus-system-bus | dbus-system-bus",
+    // gocryptfs does not ask for it, and mounts nothing without.
+    "fuse3 | fuse",
     "gocryptfs | encfs",
     "rsync",
     "xauth",
