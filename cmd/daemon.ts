@@ -1,11 +1,12 @@
 /**
  * `appjail daemon`: what root types. It settles the options, and then becomes the helper: the same
- * process, executed anew, with a clean environment and no descriptor but the standard ones.
+ * process, executed anew, with a clean environment and no descriptor but the standard ones, and the
+ * listening socket where a service manager has handed it over.
  *
  * @module
  */
 import * as v from "valibot";
-import { closeAllOnExec, isOpen, open, readAll } from "../ipc/fd.ts";
+import { closeAllOnExec, isOpen, open, readAll, setCloseOnExec } from "../ipc/fd.ts";
 import { isErrno } from "../ipc/errno.ts";
 import { AppjailError, wordsOf } from "../core/errors.ts";
 import { openRootFolder } from "../core/home.ts";
@@ -27,6 +28,7 @@ import {
   stagedScript,
 } from "../core/launch.ts";
 import { absolutePath, parse } from "../core/names.ts";
+import { handedListener, serviceOf } from "../core/service.ts";
 import { type HelperOptions, helperOptions } from "../core/protocol.ts";
 import { form } from "../core/version.ts";
 
@@ -93,6 +95,7 @@ export async function daemon(flags: DaemonFlags, world: DaemonWorld): Promise<ne
   // The folder in which it was started is not held for as long as it runs.
   Deno.chdir("/");
   closeAllOnExec();
+  if (options.listener) setCloseOnExec(handedListener, false);
   return execute(
     "/proc/self/exe",
     ["appjail-helper", ...words, "helper", JSON.stringify(options)],
@@ -102,7 +105,7 @@ export async function daemon(flags: DaemonFlags, world: DaemonWorld): Promise<ne
 
 /**
  * Where the profiles are that come with the program: beside it, as it was built or checked out, or
- * where a package has put them.
+ * where it was installed below the same prefix.
  */
 export function shippedProfiles(script: string): string | null {
   const executable = readLink("root", "/proc/self/exe") ?? "/";
@@ -110,7 +113,8 @@ export function shippedProfiles(script: string): string | null {
   const above = { compiled: [executable, 1], bundled: [script, 3], source: [script, 1] } as const;
   const [file, steps] = above[form];
   const beside = `${file.split("/").slice(0, -steps).join("/")}/profiles`;
-  return [beside, "/usr/share/appjail/profiles"]
+  const prefix = /^(.*)\/lib\/appjail\//.exec(file)?.[1] ?? "/usr";
+  return [beside, `${prefix}/share/appjail/profiles`]
     .find((path) => statusBehind(path)?.kind === "folder") ?? null;
 }
 
@@ -175,6 +179,7 @@ export function settle(
       "--admin-profiles",
       flags.adminProfiles ?? config.admin_profiles ?? "/etc/appjail/profiles",
     ),
+    ...serviceOf(env, Deno.pid),
     debug: flags.debug === true,
   });
   if ("wrong" in settled) throw wrong("an option", settled.wrong);

@@ -682,6 +682,7 @@ export type LiveJail = v.InferOutput<typeof liveJail>;
  * dispatcher                     helper
  *         ◀──────────────────────── hello
  *         ◀──────────────────────── welcome      (what was allocated, which jails live)
+ *   ready ───────────────────────▶               (clients are heard from now on)
  *   allocate ────────────────────▶
  *         ◀──────────────────────── allocated | refused
  *   homes ───────────────────────▶
@@ -722,6 +723,7 @@ export type LiveJail = v.InferOutput<typeof liveJail>;
 const dispatcherToHelper = once(() =>
   v.variant("type", [
     hello("dispatcher"),
+    v.strictObject({ type: v.literal("ready") }),
     v.strictObject({
       type: v.literal("allocate"),
       id: requestId,
@@ -1069,6 +1071,9 @@ export const helperOptions = once(() =>
     shipped_profiles: v.nullable(absolutePath),
     /** Where the administrator's are, if there are any. */
     admin_profiles: absolutePath,
+    /** What a service manager has handed over; core/service.ts. */
+    notify: v.nullable(argument),
+    listener: v.boolean(),
     debug: v.boolean(),
   })
 );

@@ -56,6 +56,13 @@ const fileSystems: readonly Need[] = [
   { program: "mkfs.xfs", package: "xfsprogs" },
 ];
 
+/** A package, what finds fault with it, and a whole Debian in which it is installed. */
+const packagePrograms: readonly Need[] = [
+  { program: "lintian", package: "lintian" },
+  { program: "mmdebstrap", package: "mmdebstrap" },
+  { program: "systemd-nspawn", package: "systemd-container" },
+];
+
 /** A desktop without a screen, and programs with a window, with sound and with a bus. */
 const desktopPrograms: readonly Need[] = [
   { program: "weston", package: "weston" },
@@ -138,7 +145,7 @@ const otherPrograms: readonly Need[] = [
 
 const extra: Readonly<Record<Purpose, readonly Need[]>> = {
   demo: busClients,
-  test: [...busClients, ...terminalPrograms, ...vaultPrograms, ...fileSystems],
+  test: [...busClients, ...terminalPrograms, ...vaultPrograms, ...fileSystems, ...packagePrograms],
   desktop: desktopPrograms,
   programs: [...desktopPrograms, ...usualPrograms],
   shipped: [...desktopPrograms, ...usualPrograms, ...otherPrograms],

@@ -38,6 +38,8 @@ Deno.test("what nobody says anything about is as it is documented", () => {
     network: "host",
     shipped_profiles: null,
     admin_profiles: "/etc/appjail/profiles",
+    notify: null,
+    listener: false,
     debug: false,
   });
 });
@@ -70,6 +72,8 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     network: "none",
     shipped_profiles: "/usr/share",
     admin_profiles: "/config/profiles",
+    notify: null,
+    listener: false,
     debug: false,
   };
   deepEqual(settle({}, config, {}), fromConfig);
@@ -100,6 +104,8 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     network: "host",
     shipped_profiles: "/usr/lib",
     admin_profiles: "/flag/profiles",
+    notify: null,
+    listener: false,
     debug: true,
   });
   equal(
