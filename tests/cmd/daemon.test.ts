@@ -38,7 +38,7 @@ Deno.test("what nobody says anything about is as it is documented", () => {
     network: "host",
     shipped_profiles: null,
     admin_profiles: "/etc/appjail/profiles",
-    debug: false,
+    log: { format: "text", journal: false, debug: false },
   });
 });
 
@@ -55,6 +55,7 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     profiles_dir: "/usr/share",
     admin_profiles: "/config/profiles",
     max_profiles: 3,
+    log_format: "json",
   };
   const fromConfig = {
     bus: null,
@@ -70,7 +71,7 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     network: "none",
     shipped_profiles: "/usr/share",
     admin_profiles: "/config/profiles",
-    debug: false,
+    log: { format: "json", journal: false, debug: false },
   };
   deepEqual(settle({}, config, {}), fromConfig);
   const flags: DaemonFlags = {
@@ -84,6 +85,7 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     network: "host",
     profilesDir: "/usr/lib/",
     adminProfiles: "/flag/profiles",
+    logFormat: "text",
     debug: true,
   };
   deepEqual(settle(flags, config, {}), {
@@ -100,7 +102,7 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     network: "host",
     shipped_profiles: "/usr/lib",
     admin_profiles: "/flag/profiles",
-    debug: true,
+    log: { format: "text", journal: false, debug: true },
   });
   equal(
     settle({ user: "nobody" }, {}, {}, "/beside/profiles").shipped_profiles,

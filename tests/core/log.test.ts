@@ -45,7 +45,7 @@ Deno.test("whatever comes in, one line of printable text comes out", () => {
 
 Deno.test("a role's lines begin with its name; those for debugging are left out unless wanted", async () => {
   const log = (debug: boolean): string =>
-    `const log = logOf("appjail-test", ${debug});
+    `const log = logOf("test", { format: "text", journal: false, debug: ${debug} });
      log.info("first\\n\\x1b[2Jsecond"); log.debug("detail");`;
   const module = JSON.stringify(new URL("../../core/log.ts", import.meta.url).href);
   const { stdout, stderr, success } = await new Deno.Command(Deno.execPath(), {
@@ -63,8 +63,8 @@ Deno.test("a log that nobody reads stops nobody", async () => {
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       "eval",
-      `import { logOf } from ${module};
-       const log = logOf("x", true);
+      `import { logOf, plainStyle } from ${module};
+       const log = logOf("x", plainStyle);
        await Deno.stdin.read(new Uint8Array(1));
        for (let i = 0; i < 10; i++) log.info("nobody reads this");
        console.log("went on");`,
