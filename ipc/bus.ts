@@ -159,10 +159,13 @@ const MAX_HELD = 16 * 1024 * 1024;
 const MAX_UIDS = 1024;
 /** While more than this waits to be written, subscribers are told later how much they have missed. */
 const SIGNAL_WATER = 256 * 1024;
+/** How many signals are remembered until the bus may say that it did not pass one on. */
+const MAX_SENT = 4096;
 const MAX_ERROR_TEXT = 1000;
 const MAX_LOG_LINE = 2000;
 
 const FAILED = `${BUS}.Error.Failed`;
+const NO_OWNER = `${BUS}.Error.NameHasNoOwner`;
 const LIMITS_EXCEEDED = `${BUS}.Error.LimitsExceeded`;
 const INVALID_ARGS = `${BUS}.Error.InvalidArgs`;
 
@@ -378,6 +381,8 @@ class Service {
   readonly #uids = new Map<string, number>();
   readonly #asked = new Map<string, Promise<number | undefined>>();
   readonly #subscribers: Subscribers;
+  /** Signals by their serials, and how many events each is about. */
+  readonly #sent = new Map<number, { readonly subscriber: Subscriber; readonly count: number }>();
   #catchingUp = false;
   #machineId: Promise<readonly unknown[]> | undefined;
 
@@ -509,6 +514,7 @@ class Service {
     checkBody(frame.bytes, header, MAX_VALUES);
     const message = decode(frame.bytes);
     if (header.type === SIGNAL) return this.#hear(header, message.body);
+    if (header.type === ERROR && this.#notPassedOn(header, message)) return;
     if (header.type === ERROR && this.#bus.name === null) {
       // dbus-next would answer a refused Hello with an unhandled rejection, the end of the process.
       return this.#greeting.reject(new Error(`the bus refuses Hello: ${String(message.body[0])}`));
@@ -525,6 +531,18 @@ class Service {
     if (header.member === "NameOwnerChanged" && typeof name === "string" && owner === "") {
       this.#subscribers.remove(name).catch((error) => this.#complain(String(error)));
     }
+  }
+
+  /** A signal that its subscriber does not get: it does not read, or a policy is in the way. */
+  #notPassedOn({ replySerial = 0, errorName }: Header, { body }: NextMessage): boolean {
+    const sent = this.#sent.get(replySerial);
+    if (sent === undefined) return false;
+    this.#sent.delete(replySerial);
+    // Whoever has gone is told nothing: the bus says that, too.
+    if (errorName === `${BUS}.Error.ServiceUnknown` || errorName === NO_OWNER) return true;
+    sent.subscriber.missed += sent.count;
+    this.#complain(`the bus did not pass a signal on: ${String(body[0])}`);
+    return true;
   }
 
   /** Lets a call in when it is one that is declared; otherwise tells the sender why not. */
@@ -749,7 +767,7 @@ class Service {
       this.#uids.set(sender, uid);
       return uid;
     } catch (error) {
-      if (error instanceof BusError && error.errorName === `${BUS}.Error.NameHasNoOwner`) {
+      if (error instanceof BusError && error.errorName === NO_OWNER) {
         return undefined;
       }
       throw error;
@@ -847,28 +865,48 @@ class Service {
   ): void {
     for (const subscriber of this.#subscribers.of(uid)) {
       // Somebody else's flood, or a bus that stands still: nothing is put by for that.
-      if (subscriber.missed > 0 || this.#connection.waiting > SIGNAL_WATER) {
+      if (this.#connection.waiting > SIGNAL_WATER) {
         subscriber.missed++;
         this.#catchUp();
-      } else this.#sendSignal(subscriber, what, signature, values);
+        continue;
+      }
+      this.#tellMissed(subscriber);
+      this.#sendSignal(subscriber, 1, what, signature, values);
     }
   }
 
+  /** @param count how many events it is about */
   #sendSignal(
-    { sender }: Subscriber,
+    subscriber: Subscriber,
+    count: number,
     what: { readonly path: string; readonly interface: string; readonly member: string },
     signature: string,
     values: readonly unknown[],
   ): void {
     try {
       const body = parseSignature(signature).map((type, at) => toNext(type, values[at]));
-      const flags = NO_REPLY_EXPECTED;
-      this.#bus.send(
-        new Message({ type: SIGNAL, flags, destination: sender, ...what, signature, body }),
-      );
+      const message = new Message({
+        ...{ type: SIGNAL, flags: NO_REPLY_EXPECTED, destination: subscriber.sender },
+        ...{ ...what, signature, body },
+      });
+      this.#bus.send(message);
+      this.#sent.set(message.serial ?? 0, { subscriber, count });
+      for (const oldest of this.#sent.keys()) {
+        if (this.#sent.size <= MAX_SENT) break;
+        this.#sent.delete(oldest);
+      }
     } catch (error) {
       this.#complain(`the signal ${what.member} could not be sent: ${String(error)}`);
     }
+  }
+
+  /** Tells one how much it was not told. */
+  #tellMissed(subscriber: Subscriber): void {
+    const { path, interface: on, missed: member } = this.#options;
+    const { missed } = subscriber;
+    subscriber.missed = 0;
+    if (missed === 0 || member === undefined) return;
+    this.#sendSignal(subscriber, missed, { path, interface: on, member }, "u", [missed]);
   }
 
   /** Tells those who were not told something how much that was, once the bus takes it. */
@@ -877,13 +915,7 @@ class Service {
     this.#catchingUp = true;
     void this.#connection.flushed().then(() => {
       this.#catchingUp = false;
-      const { path, interface: on, missed: member } = this.#options;
-      for (const subscriber of this.#subscribers.behind) {
-        const { missed } = subscriber;
-        subscriber.missed = 0;
-        if (member === undefined) continue;
-        this.#sendSignal(subscriber, { path, interface: on, member }, "u", [missed]);
-      }
+      for (const subscriber of this.#subscribers.behind) this.#tellMissed(subscriber);
     });
   }
 

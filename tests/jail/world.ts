@@ -139,6 +139,7 @@ export async function execute(
 const openPolicy = `  <policy context="default">
     <allow user="*"/>
     <allow send_type="method_call"/>
+    <allow send_type="signal"/>
     <allow send_requested_reply="true" send_type="method_return"/>
     <allow send_requested_reply="true" send_type="error"/>
     <allow receive_type="method_call"/>
