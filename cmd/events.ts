@@ -28,7 +28,7 @@ export interface EventsFlags {
 type Happened = Extract<Answer, { readonly type: "happened" }>;
 
 /** How long a daemon that was lost may take to be there again, and how often it is looked for. */
-const returnDeadline = 30_000;
+const returnDeadline = 10_000;
 const returnPause = 200;
 
 export async function events(

@@ -271,7 +271,7 @@ export class World implements AsyncDisposable {
         this.#daemon = undefined;
         throw new Error(`the daemon ended:\n${said}`);
       }
-      return /dispatcher: ready/.test(said) &&
+      return /dispatcher(?:: |","message":")ready/.test(said) &&
         (this.#options.bus !== true || said.includes("on the bus as"));
     });
   }
