@@ -19,7 +19,7 @@ import {
   type ProfileName,
   profileName,
 } from "../core/names.ts";
-import type { Lent } from "../core/protocol.ts";
+import type { Lendable } from "../core/protocol.ts";
 import * as v from "valibot";
 import { version } from "../core/version.ts";
 import { missed, objectsOf, signals, tellSubscribers } from "./dispatcher-bus-jails.ts";
@@ -243,7 +243,7 @@ async function run(
 /** What is to be lent, from the arguments of Lend. */
 function lending(args: readonly unknown[]): {
   readonly profile: ProfileName;
-  readonly wanted: Omit<Lent, "at">;
+  readonly wanted: Lendable;
 } {
   const profile = read(profileName, args[0], "profile");
   const path = read(absolutePath, args[1], "path");

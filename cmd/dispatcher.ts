@@ -578,7 +578,7 @@ class Door {
 
   #tellStarted(
     channel: ClientChannel,
-    { program, jail, cwd, master, within: { onX11, allocation: { profile, uid } } }: StartedIn,
+    { program, jail, cwd, master, within: { windows, allocation: { profile, uid } } }: StartedIn,
   ): void {
     channel.send({
       type: "started",
@@ -587,7 +587,7 @@ class Door {
       uid,
       jail,
       cwd,
-      x11: onX11,
+      windows,
       master: master !== undefined,
     }, master === undefined ? [] : [master]);
   }
@@ -669,12 +669,13 @@ class Door {
       : this.#jails.chosen(uid, profiles);
     await Promise.all(chosen.map(async (jail) => {
       this.#records.stops(asker, jail.allocation, { force, lock });
+      const ran = jail.life !== "absent";
       const stopped = await jail.stop(force, timeout);
       const { killed, problem } = stopped;
       const { profile, owner } = jail.allocation;
       const note = stopped.note ?? (lock ? await this.#jails.lock(jail) : null);
       if (note !== null) channel.send({ type: "note", text: `${profile}: ${note}` });
-      channel.send({ type: "stopped", profile, owner, killed, problem });
+      channel.send({ type: "stopped", profile, owner, ran, killed, problem });
     }));
     channel.send({ type: "done" });
   }
@@ -683,12 +684,18 @@ class Door {
   async #events(channel: ClientChannel, uid: OwnerUid, message: Request<"events">): Promise<void> {
     const { profile, everyone, follow, since } = message;
     using follower = this.#records.follow(uid, everyone);
-    const left = follow ? this.#signals(channel, () => {}).then(() => true) : undefined;
-    for (let gone = false; !gone && !channel.closed;) {
+    let stays = follow;
+    if (follow) {
+      void this.#signals(channel, () => {}).then(() => {
+        stays = false;
+        follower.wake();
+      });
+    }
+    while (!channel.closed) {
       const read = follower.read();
       if (read === undefined) {
-        if (left === undefined) break;
-        gone = await Promise.race([left, follower.more().then(() => false)]);
+        if (!stays) break;
+        await follower.more();
         continue;
       }
       const events = read.events.filter((event) =>

@@ -52,12 +52,19 @@ import {
   spawn,
   tryLock,
 } from "../core/kernel.ts";
-import { Lending, ownerOf, readAsOwner } from "../core/lending.ts";
+import { Lending, ownerOf, readAsOwner, type StandIn } from "../core/lending.ts";
 import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
 import { heldBy, noLimits } from "../core/limits.ts";
 import { type Log, logOf, printable } from "../core/log.ts";
 import { type AbsolutePath, type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
-import { groupFor, type LentAt, passwdFor, planJail, programInJail } from "../core/plan.ts";
+import {
+  complaintFor,
+  groupFor,
+  type LentAt,
+  passwdFor,
+  planJail,
+  programInJail,
+} from "../core/plan.ts";
 import { allPids, identify, openProcess, pidsOf, realUid } from "../core/process.ts";
 import { discardScripts, programFolder, stageProgram, unstageProgram } from "../core/program.ts";
 import {
@@ -83,6 +90,7 @@ import { Buses } from "./helper-buses.ts";
 import { Conversions, type Order } from "./helper-conversions.ts";
 import { Throwaways } from "./helper-throwaway.ts";
 import { Vaults } from "./helper-vaults.ts";
+import { JailContext } from "./helper-wayland.ts";
 import { makeCookie } from "./helper-x11.ts";
 
 const setpriv = "/usr/bin/setpriv";
@@ -676,10 +684,12 @@ class Helper implements AsyncDisposable {
     if (since !== undefined) {
       throw failed(`its uid ${uid} has become "${since}" on this machine; give that another`);
     }
+    // One in memory takes the place of the one on the disk, which may be locked, or not be there.
+    const kept = spec.home === "persistent";
     const problem = await this.#discard(uid);
-    if (problem !== null) throw failed(problem);
-    prepareHome(this.#dataRoot, uid);
-    const home = this.#vaults.homeFor(uid, profile);
+    if (kept && problem !== null) throw failed(problem);
+    if (kept) prepareHome(this.#dataRoot, uid);
+    const home = kept ? this.#vaults.homeFor(uid, profile) : "";
     const shown = spec.same_uid ? owner : uid;
     const runtimeJails = `${this.#options.runtime_dir}/jails`;
     let promised = false;
@@ -693,11 +703,12 @@ class Helper implements AsyncDisposable {
       });
       using lock = lockJail(folder);
       if (lock === undefined) throw failed("an earlier one has not ended yet");
-      if (spec.autodelete && spec.home === "persistent") {
+      if (spec.autodelete && kept) {
         promised = this.#throwaways.promise(uid);
       }
-      const lent = await this.#lendFirst(allocation, spec, failed);
-      this.#vaults.guard(uid, folder);
+      using context = new JailContext(allocation, spec, folder, this.#log);
+      const lent = await this.#lendFirst(allocation, spec, context.standIn, failed);
+      if (kept) this.#vaults.guard(uid, folder);
       const socket = `${uid}.sock`;
       removeFile(this.#control, socket);
       using listener = listen(`${this.#options.runtime_dir}/ctl/${socket}`);
@@ -722,15 +733,21 @@ class Helper implements AsyncDisposable {
       const heard = lent.some(({ name }) => name === ".pulse");
       const pulse = heard ? pulseCookieOf(owner, spec.pulse_cookie) : undefined;
       show("pulse-cookie", pulse, pulseCookieIn(shown));
-      const proxy = await this.#buses.start({ uid, owner, profile }, spec.buses, toOwner);
+      const proxy = await this.#buses.start(allocation, spec.buses, toOwner, folder);
       using _hold = proxy?.hold;
+      // They end with the jail, which alone has them from then on.
+      const held = [proxy?.hold, context.hold].filter((one) => one !== undefined);
       const group = this.#cgroups.make(uid, spec.limits);
       const info = pipe({ nonblocking: true });
       using infoRead = info.read;
       const words = pipe();
       const filter = spec.seccomp === "none" ? undefined : pipe();
       const errors = pipe();
-      const said = this.#tell(profile, errors.read);
+      const said = this.#tell(
+        profile,
+        errors.read,
+        (words) => complaintFor(words, { profile, home, lent }),
+      );
       const runtime = this.#options.runtime_dir;
       {
         using infoWrite = info.write;
@@ -746,14 +763,14 @@ class Helper implements AsyncDisposable {
         // Most jails have none, and need no account looked up for it.
         const groups = spec.devices.length === 0 ? [] : groupsFor(spec.devices, ownerOf(owner));
         // What bubblewrap takes for itself comes after what it passes on to the jailer.
-        const first = proxy === undefined ? 5 : 6;
+        const first = 5 + held.length;
         const jailer: JailerOptions = {
           profile,
           uid: shown,
           session_bus: spec.buses.session,
           groups: groups.length,
           memory: group?.holds.has("memory") === true ? null : spec.limits.memory,
-          proxy: proxy !== undefined,
+          pipes: held.length,
         };
         writeAll(
           wordsWrite.number,
@@ -795,7 +812,7 @@ class Helper implements AsyncDisposable {
             errorsWrite.number,
             listener.number,
             lock.number,
-            ...proxy === undefined ? [] : [proxy.hold.number],
+            ...held.map(({ number }) => number),
             wordsRead.number,
             infoWrite.number,
             ...filterRead === undefined ? [] : [filterRead.number],
@@ -854,17 +871,22 @@ class Helper implements AsyncDisposable {
   async #lendFirst(
     allocation: Allocation,
     spec: JailSpec,
+    standIn: StandIn | undefined,
     failed: (why: string) => AppjailError,
   ): Promise<readonly LentAt[]> {
     try {
-      return await this.#lending.begin(allocation, spec);
+      return await this.#lending.begin(allocation, spec, standIn);
     } catch (error) {
       throw failed(wordsOf(error));
     }
   }
 
-  /** Passes on what a jail's own parts complain of; `first` is the first of their words. */
-  #tell(profile: string, errors: Fd): { readonly first: Promise<string | undefined> } {
+  /** Passes on what a jail's own parts complain of; `first` is the first of it, in `words`. */
+  #tell(
+    profile: string,
+    errors: Fd,
+    words: (complaint: string) => string,
+  ): { readonly first: Promise<string | undefined> } {
     const { promise: first, resolve } = Promise.withResolvers<string | undefined>();
     void (async () => {
       using end = errors;
@@ -880,11 +902,11 @@ class Helper implements AsyncDisposable {
           .split("\n");
         rest = (lines.pop() ?? "").slice(-4096);
         for (const line of lines) {
-          resolve(printable(line));
+          resolve(words(printable(line)));
           this.#log.info(`jail ${profile}: ${line}`, { profile });
         }
       }
-      resolve(rest === "" ? undefined : printable(rest));
+      resolve(rest === "" ? undefined : words(printable(rest)));
     })();
     return { first };
   }
@@ -1021,6 +1043,8 @@ class Helper implements AsyncDisposable {
         const pidfd = whole ? verified(record) : undefined;
         if (whole && pidfd !== undefined) {
           this.#lending.adopt(entry);
+          using folder = openFolder(this.#jails, name);
+          this.#buses.adopt(entry.profile, folder);
           this.#watch(record, pidfd);
           this.#log.info(
             `jail ${entry.profile} of uid ${entry.owner} still runs, pid ${record.pid}`,

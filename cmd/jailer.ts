@@ -93,8 +93,8 @@ export async function jailer(text: string): Promise<number> {
     "jailer",
     jailerOptions(),
     text,
-    // The last, a pipe, is held and no more; see cmd/helper-buses.ts.
-    ({ proxy }) => proxy ? ["socket", "file", "other"] : ["socket", "file"],
+    // Pipes are held and no more; see cmd/helper-buses.ts and cmd/helper-wayland.ts.
+    ({ pipes }) => ["socket", "file", ...Array<"other">(pipes).fill("other")],
   );
   forbidInspection();
   provePowerless(options.groups);

@@ -195,10 +195,10 @@ export function statusText(
   );
   const lends = align(
     jails.flatMap((jail) =>
-      jail.lends.map(({ name, path, write, until, at }) => [
+      jail.lends.map(({ name, path, write, until, at, context }) => [
         `  lent ${printable(quoted(at ?? `~/lent/${name}`))}`,
         write ? "rw" : "ro",
-        until === null ? "" : `until ${since(until, now)}`,
+        context ? "in a security context" : until === null ? "" : `until ${since(until, now)}`,
         printable(quoted(path)),
       ])
     ),

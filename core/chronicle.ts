@@ -62,7 +62,9 @@ export class Chronicle {
     const size = JSON.stringify(event).length;
     ring.add({ sequence: event.sequence, order: this.#order++, size, event });
     for (const listener of this.#listeners) listener(event);
-    for (const follower of this.#followers) follower.wake(event.owner);
+    for (const follower of this.#followers) {
+      if (follower.owner === null || follower.owner === event.owner) follower.wake();
+    }
   }
 
   /** Calls back for each event, as it happens; the returned function ends that. */
@@ -132,13 +134,12 @@ export class Follower implements Disposable {
   }
 
   /** Settles when there may be more to be read. */
-  async more(): Promise<void> {
-    await this.#more.promise;
+  more(): Promise<void> {
+    return this.#more.promise;
   }
 
-  /** Something has happened to somebody. */
-  wake(owner: OwnerUid): void {
-    if (this.owner !== null && this.owner !== owner) return;
+  /** Whoever waits for more looks again. */
+  wake(): void {
     this.#more.resolve();
     this.#more = Promise.withResolvers();
   }

@@ -14,7 +14,7 @@ import {
   type HelperToDispatcher,
   type HomeState,
   type JailSpec,
-  type Lent,
+  type Lendable,
   type LiveJail,
   protocolVersion,
   type Unfinished,
@@ -314,7 +314,7 @@ export class HelperLink {
   }
 
   /** Lends something of its owner's to a jail that runs. */
-  async lend(uid: AppUid, wanted: Omit<Lent, "at">): Promise<void> {
+  async lend(uid: AppUid, wanted: Lendable): Promise<void> {
     const answer = await this.#ask((id) => ({ type: "lend", id, uid, ...wanted }));
     if (answer.type !== "lent") throw mismatch(answer);
   }

@@ -34,6 +34,7 @@ import {
   type JailerToDispatcher,
   type JailReport,
   type JailSpec,
+  type Lendable,
   type Lent,
   type LiveJail,
   type OutputLine,
@@ -42,9 +43,14 @@ import {
   type VolumeKind,
 } from "./protocol.ts";
 import { OutputRing } from "./ring.ts";
-import { desktopEnvironment, noSession, type Session } from "./session.ts";
+import {
+  desktopEnvironment,
+  noSession,
+  type Session,
+  windowsBy,
+  type WindowWay,
+} from "./session.ts";
 import { shownUid, specOf } from "./spec.ts";
-import { x11Folder } from "./x11.ts";
 
 /**
  * How long a jailer may take to answer: to be up, to start a program, to report. It takes
@@ -311,9 +317,9 @@ export class Jail {
     return desktopEnvironment(lends, shownUid(this.allocation, settings));
   }
 
-  /** Whether it has been let in to an X server. */
-  get onX11(): boolean {
-    return [...this.#lends.values()].some(({ lent }) => lent.at?.startsWith(`${x11Folder}/`));
+  /** By what its programs can show windows. */
+  get windows(): WindowWay | null {
+    return windowsBy([...this.#lends.values()].map(({ lent }) => lent));
   }
 
   /** Whether the profile says something else by now than when the jail was started. */
@@ -545,7 +551,7 @@ export class Jail {
    *
    * @throws {AppjailError} when it does not run, or when that cannot be lent
    */
-  async lend(wanted: Omit<Lent, "at">): Promise<void> {
+  async lend(wanted: Lendable): Promise<void> {
     this.#mustRun(`lend ${JSON.stringify(wanted.path)} to`);
     this.#asking++;
     try {
@@ -554,7 +560,7 @@ export class Jail {
       await this.#launched.promise;
       const life = this.#live;
       await this.#world.helper.lend(this.allocation.uid, wanted);
-      if (this.#live === life) this.#keepLent({ ...wanted, at: null });
+      if (this.#live === life) this.#keepLent({ ...wanted, at: null, context: false });
       this.#tell({ event: "lent", ...wanted });
     } finally {
       this.#asking--;
@@ -595,7 +601,7 @@ export class Jail {
       const wanted = { name: free, path, write: false, until: null };
       await this.#world.helper.lend(this.allocation.uid, wanted);
       names.push(free);
-      if (this.#live === life) this.#keepLent({ ...wanted, at: null });
+      if (this.#live === life) this.#keepLent({ ...wanted, at: null, context: false });
       this.#tell({ event: "lent", ...wanted });
       return free;
     } catch (error) {

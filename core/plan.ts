@@ -242,6 +242,30 @@ export function planJail(plan: JailPlan): readonly string[] {
   return words;
 }
 
+/**
+ * What bubblewrap complains of when something in a home stands where a mount is to be, in words for a
+ * person; as it is when it complains of anything else.
+ *
+ * @param home the home, on the host
+ */
+export function complaintFor(
+  complaint: string,
+  { profile, home, lent }: Pick<JailPlan, "profile" | "home" | "lent">,
+): string {
+  const inside = homeOf(profile);
+  const places = [`${inside}/lent`, ...lent.map(({ at }) => at)]
+    .filter((at) => at.startsWith(`${inside}/`));
+  const place = places.find((at) => complaint.includes(`${at}: `));
+  if (place === undefined) return complaint;
+  const name = place.slice(inside.length);
+  const there = `${home}${name}`;
+  const shared = lent.some((one) => one.at === place && one.name === "shared");
+  // -T: the app may have laid a link at the second place, too. mv(1).
+  return `what its home has at ~${name} is in the way of what is lent there ` +
+    `(${complaint.split(": ").at(-1)}); try, as root: mv -nT ${there} ${there}.old` +
+    (shared ? `, or: appjail profile edit ${profile}, with shared = false` : "");
+}
+
 /** passwd(5) for a jail: the system's accounts, and its own; nobody else who uses the machine. */
 export function passwdFor(host: string, profile: ProfileName, uid: number): string {
   return systemAccounts(host, profile, 7).join("") +

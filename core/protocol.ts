@@ -22,10 +22,10 @@ import {
   programName,
   signalNames,
 } from "./names.ts";
-import { sessionNames } from "./session.ts";
+import { sessionNames, windowWays } from "./session.ts";
 import { jailX11 } from "./x11.ts";
 /** Raised whenever a message changes. Both ends of a channel must have the same. */
-export const protocolVersion = 6;
+export const protocolVersion = 7;
 
 /** Made when it is first asked for, and kept: a role uses a few of these schemas, and starts often. */
 function once<T>(make: () => T): () => T {
@@ -185,8 +185,14 @@ export const lent = v.strictObject({
   until: v.nullable(milliseconds),
   /** Where in the jail it is, beside `~/lent`; null: there alone. */
   at: v.nullable(absolutePath),
+  /** It is a socket of the jail's own, for which the compositor at the path has a security context. */
+  context: v.boolean(),
 });
 export type Lent = v.InferOutput<typeof lent>;
+
+/** What a jail that runs can be lent: what comes with its start is told otherwise. */
+const lendable = v.omit(lent, ["at", "context"]);
+export type Lendable = v.InferOutput<typeof lendable>;
 
 /** The most that one jail is lent at a time. */
 export const lendsMost = 256;
@@ -280,7 +286,7 @@ export const event = once(() =>
     v.strictObject({
       event: v.literal("lent"),
       ...eventWords,
-      ...v.omit(lent, ["at"]).entries,
+      ...lendable.entries,
     }),
     v.strictObject({
       event: v.literal("unlent"),
@@ -517,8 +523,11 @@ const dispatcherToClient = once(() =>
       /** Names this life of the jail, so that a later `wait` is about the same one. */
       jail: words,
       cwd: absolutePath,
-      /** Whether its jail has been let in to an X server. */
-      x11: v.boolean(),
+      /**
+       * By what it can show windows: an X server, its owner's compositor as that is, or that
+       * compositor's security context. null: by nothing.
+       */
+      windows: v.nullable(v.picklist(windowWays)),
       /** The terminal's other end comes along. */
       master: v.boolean(),
     }),
@@ -539,6 +548,8 @@ const dispatcherToClient = once(() =>
       type: v.literal("stopped"),
       profile: profileName,
       owner: ownerUid,
+      /** Whether there was a jail to be stopped. */
+      ran: v.boolean(),
       /** The programs that had to be killed. */
       killed: count,
       /** null: it is gone. */
@@ -734,8 +745,15 @@ export const jailSpec = once(() =>
       v.array(v.strictObject({
         ...v.omit(lent, ["until"]).entries,
         path: lendSource,
+        /**
+         * Whether it is a compositor's socket, for which a security context is to be made: `wanted`
+         * where there can be one, `required` or the jail does not start.
+         */
+        context: v.picklist(["none", "wanted", "required"]),
         /** Do without it where there is no such file. */
         skip_missing: v.boolean(),
+        /** Do without it where what has this name is lent; null: in any case. */
+        unless: v.nullable(lendName),
       })),
       v.maxLength(lendsMost),
     ),
@@ -868,7 +886,7 @@ const dispatcherToHelper = once(() =>
       type: v.literal("lend"),
       id: requestId,
       uid: appUid,
-      ...v.omit(lent, ["at"]).entries,
+      ...lendable.entries,
     }),
     v.strictObject({ type: v.literal("unlend"), id: requestId, uid: appUid, name: lendName }),
     v.strictObject({ type: v.literal("start"), id: requestId, uid: appUid, spec: jailSpec() }),
@@ -1213,8 +1231,8 @@ export const jailerOptions = once(() =>
     groups: count,
     /** What each program may have, in bytes; null: as much as there is. */
     memory: v.nullable(v.pipe(v.number(), v.integer(), v.minValue(1))),
-    /** Whether it has a proxy, whose pipe it holds: the proxy ends with it. */
-    proxy: v.boolean(),
+    /** How many pipes it holds: what has the other end of one, on the host, ends with it. */
+    pipes: v.pipe(count, v.maxValue(2)),
   })
 );
 export type JailerOptions = v.InferOutput<ReturnType<typeof jailerOptions>>;

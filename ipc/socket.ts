@@ -63,12 +63,23 @@ function streamSocket(): Fd {
 
 /** A listening socket at `path`, made with mode 0600 whatever the umask. */
 export function listen(path: string, backlog = 1024): Fd {
+  const socket = bind(path);
+  try {
+    startListening(socket, backlog);
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
+  return socket;
+}
+
+/** A socket at `path` that nobody can connect to yet, made with mode 0600 whatever the umask. */
+export function bind(path: string): Fd {
   const name = address(path);
   const socket = streamSocket();
   const before = syscall(sys.umask, 0o177);
   try {
     check(syscall(sys.bind, socket.number, ...name), "bind", path);
-    check(syscall(sys.listen, socket.number, backlog), "listen", path);
   } catch (error) {
     socket.close();
     throw error;
@@ -76,6 +87,11 @@ export function listen(path: string, backlog = 1024): Fd {
     syscall(sys.umask, before);
   }
   return socket;
+}
+
+/** From now on it can be connected to; whoever does finds there who calls this. */
+export function startListening(socket: Fd, backlog: number): void {
+  check(syscall(sys.listen, socket.number, backlog), "listen");
 }
 
 /** Connects at once or throws: a unix socket never has to wait but for a full backlog (EAGAIN). */

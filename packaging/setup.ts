@@ -63,7 +63,16 @@ const desktopPrograms: readonly Need[] = [
   { program: "xlogo", package: "x11-apps" },
   { program: "pulseaudio", package: "pulseaudio" },
   { program: "pactl", package: "pulseaudio-utils" },
+  { program: "pipewire", package: "pipewire" },
+  { program: "pw-play", package: "pipewire-bin" },
+  { program: "pipewire-pulse", package: "pipewire-pulse" },
+  { program: "wireplumber", package: "wireplumber" },
   { program: "xdg-dbus-proxy", package: "xdg-dbus-proxy" },
+  { program: "xdg-desktop-portal", package: "xdg-desktop-portal" },
+  { program: "xdg-desktop-portal-gtk", package: "xdg-desktop-portal-gtk" },
+  { program: "xdotool", package: "xdotool" },
+  { program: "gjs", package: "gjs" },
+  { program: "notify-send", package: "libnotify-bin" },
   { program: "firefox-esr", package: "firefox-esr" },
 ];
 
@@ -84,9 +93,10 @@ export function missingOf(
   searchPath: string,
   isProgram: (path: string) => boolean,
 ): readonly Need[] {
-  // A user's PATH lacks the sbin folders, and these programs may be in one.
+  // A user's PATH lacks the sbin folders, and these programs may be in one; others are for services.
   const folders = new Set(
-    `${searchPath}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`.split(":")
+    `${searchPath}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/libexec`
+      .split(":")
       .filter((folder) => folder.startsWith("/")),
   );
   return needs.filter(({ program }) =>

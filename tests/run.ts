@@ -31,6 +31,7 @@ export const longest: readonly string[] = [
   "tests/jail/crash.test.ts",
   "tests/jail/jailer.test.ts",
   "tests/jail/vault.test.ts",
+  "tests/jail/security-context.test.ts",
   "tests/jail/stopped.test.ts",
   "tests/jail/killed.test.ts",
   "tests/terminal/signals.test.ts",

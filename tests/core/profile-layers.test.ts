@@ -256,7 +256,7 @@ function most(texts: readonly string[]): Settings {
   const filtered = has("filtered");
   return {
     ...defaults,
-    display: word(["auto", "wayland", "x11"], "none"),
+    display: word(["auto", "wayland", "x11", "wayland-context"], "none"),
     audio: word(["auto", "pipewire", "pulse"], "none"),
     gpu: /gpu\s*"?\s*=\s*true/.test(all),
     devices: strings.filter((one) => one.startsWith("/dev/")),
@@ -362,7 +362,7 @@ Deno.test("what is written once and in so many words is what holds", () => {
   const random = new Random(7);
   const values = {
     network: ['"none"', '"host"'],
-    display: ['"none"', '"wayland"', '"x11"', '"auto"'],
+    display: ['"none"', '"wayland"', '"wayland-context"', '"x11"', '"auto"'],
     audio: ['"none"', '"pulse"', '"auto"'],
     gpu: ["true", "false"],
     shared: ["true", "false"],

@@ -94,8 +94,8 @@ const homes = [
 const [home] = homes;
 const lend = { name: "x", path: "/home/a/x", write: true };
 const lends = [
-  { ...lend, until: null, at: "/home/work/x" },
-  { ...lend, write: false, until: 1_700_000_000_000, at: null },
+  { ...lend, until: null, at: "/home/work/x", context: true },
+  { ...lend, write: false, until: 1_700_000_000_000, at: null, context: false },
 ];
 const limits = {
   memory: { most: 2 ** 29, by: "rlimit" },
@@ -272,7 +272,7 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
     uid,
     jail: "1",
     cwd: "/",
-    x11: !master,
+    windows: master ? null : "context",
     master,
   })),
   attached: [true, false].map((master) => ({
@@ -303,8 +303,8 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
     },
   ],
   stopped: [
-    { type: "stopped", profile, owner, killed: 0, problem: null },
-    { type: "stopped", profile, owner: 0, killed: 3, problem: "it does not end" },
+    { type: "stopped", profile, owner, ran: false, killed: 0, problem: null },
+    { type: "stopped", profile, owner: 0, ran: true, killed: 3, problem: "it does not end" },
   ],
   output: [{ type: "output", lines }, { type: "output", lines: [] }],
   happened: [
@@ -422,8 +422,14 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
       spec: {
         ...plainSpec,
         lend: [
-          { ...lend, at: null, skip_missing: true },
-          { ...lend, at: "/home/work/x", skip_missing: false },
+          { ...lend, at: null, skip_missing: true, unless: null, context: "none" },
+          {
+            ...lend,
+            at: "/home/work/x",
+            skip_missing: false,
+            unless: lend.name,
+            context: "required",
+          },
         ],
       },
     },
@@ -846,7 +852,7 @@ Deno.test("the options of the roles are as strict as messages", () => {
       profile,
       uid,
       session_bus: "private",
-      proxy: false,
+      pipes: 0,
       groups: 0,
       memory: null,
     }],

@@ -41,20 +41,41 @@ export function withProfiles(
         await Deno.writeTextFile(`${folder}/admin/${name}.toml`, text);
       }
     },
-    wrap: ownEtc.wrap,
+    wrap: (words, folder) => ownEtc.wrap(options.wrap?.(words, folder) ?? words, folder),
   };
+}
+
+/**
+ * Words that first change the daemon's own view of the machine's files: a script for the mount namespace
+ * that it has for itself. `$0` is the scratch folder.
+ */
+export function changed(script: string): Required<Pick<WorldOptions, "wrap">> {
+  return {
+    wrap: (words, folder) => ["sh", "-c", `set -e; ${script}; exec "$@"`, folder, ...words],
+  };
+}
+
+/** The daemon's own view of a machine on which a program is not installed. */
+export function without(program: string): Required<Pick<WorldOptions, "wrap">> {
+  return changed(
+    'mkdir "$0/less"; mount -t tmpfs tmpfs "$0/less"; mkdir "$0/less/upper" "$0/less/work"; ' +
+      'mount -t overlay -o "lowerdir=/usr/bin,upperdir=$0/less/upper,workdir=$0/less/work" ' +
+      `overlay /usr/bin; rm /usr/bin/${program}`,
+  );
 }
 
 /** Those that come with the program. */
 const shippedProfiles = Deno.realPathSync(`${import.meta.dirname}/../../profiles`);
 
-/** Whether a program is there: in the folders where Debian has those of its users. */
+/** Whether a program is there: in the folders where Debian has those of its users, and services. */
 export function hasProgram(program: string): boolean {
-  try {
-    return Deno.statSync(`/usr/bin/${program}`).isFile;
-  } catch {
-    return false;
-  }
+  return ["/usr/bin", "/usr/libexec"].some((folder) => {
+    try {
+      return Deno.statSync(`${folder}/${program}`).isFile;
+    } catch {
+      return false;
+    }
+  });
 }
 
 /** A test of a world and a desktop, which needs some programs: without one of them it is ignored. */
@@ -146,11 +167,12 @@ export class Desk implements AsyncDisposable {
     return await Deno.readTextFile(`${this.folder}/${name}.log`).catch(() => "");
   }
 
-  /** Waits for a socket. */
+  /** Waits for somebody who answers at a socket: it has its name before. listen(2). */
   async #listens(name: string, socket: string): Promise<void> {
     await until(`${name} listens`, async () => {
-      const status = await Deno.lstat(socket).catch(() => undefined);
-      return status?.isSocket;
+      const connection = await Deno.connect({ transport: "unix", path: socket }).catch(() => {});
+      connection?.close();
+      return connection !== undefined;
     }).catch(async (error) => {
       throw new Error(`${name}: ${await this.log(name)}`, { cause: error });
     });
@@ -241,6 +263,29 @@ export class Desk implements AsyncDisposable {
     });
   }
 
+  /** PipeWire without a card, and who connects its streams, which needs a session bus. pipewire(1). */
+  async pipeWire(): Promise<void> {
+    await this.sessionBus();
+    this.start("pipewire", ["pipewire"]);
+    await this.#listens("pipewire", `${this.folder}/pipewire-0`);
+    const sink = "factory.name=support.null-audio-sink node.name=nowhere media.class=Audio/Sink " +
+      "object.linger=true audio.position=[FL FR]";
+    await this.done("pw-cli", "create-node", "adapter", `{ ${sink} }`);
+    this.start("wireplumber", ["wireplumber"]);
+    await until("the sink is the default one", async () => {
+      const { stdout } = await this.run("pw-metadata", "0", "default.audio.sink");
+      return stdout.includes("nowhere");
+    }).catch(async (error) => {
+      throw new Error(`wireplumber: ${await this.log("wireplumber")}`, { cause: error });
+    });
+  }
+
+  /** PipeWire's own server for those who speak to PulseAudio. pipewire-pulse(1). */
+  async pipeWirePulse(): Promise<void> {
+    this.start("pipewire-pulse", ["pipewire-pulse"]);
+    await this.#listens("pipewire-pulse", `${this.folder}/pulse/native`);
+  }
+
   /** A session bus. dbus-daemon(1). */
   async sessionBus(): Promise<void> {
     const socket = `${this.folder}/bus`;
@@ -259,6 +304,22 @@ export class Desk implements AsyncDisposable {
     ]);
     this.env["DBUS_SESSION_BUS_ADDRESS"] = `unix:path=${socket}`;
     await this.#listens("dbus-daemon", socket);
+  }
+
+  /** The portals, as GNOME has them: they need a session bus and an X server. */
+  async portals(): Promise<void> {
+    this.env["XDG_CURRENT_DESKTOP"] = "GNOME";
+    for (
+      const [program, name] of [
+        ["xdg-permission-store", "org.freedesktop.impl.portal.PermissionStore"],
+        ["xdg-desktop-portal-gtk", "org.freedesktop.impl.portal.desktop.gtk"],
+        ["xdg-desktop-portal", "org.freedesktop.portal.Desktop"],
+      ] as const
+    ) {
+      this.start(program, [`/usr/libexec/${program}`]);
+      const { code } = await this.run("gdbus", "wait", "--session", "--timeout", "20", name);
+      assert.equal(code, 0, `${program}: ${await this.log(program)}`);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
