@@ -20,6 +20,7 @@ import {
   text_en,
 } from "@stricli/core";
 import { AppjailError, exitFailure, exitUsage, wordsOf } from "../core/errors.ts";
+import { logFormats } from "../core/log.ts";
 import { parseSignal } from "../core/names.ts";
 import { align } from "../core/table.ts";
 import { complain, type World, writeOut } from "./client.ts";
@@ -28,6 +29,7 @@ import type { DaemonFlags } from "./daemon.ts";
 import type { DesktopFlags } from "./desktop.ts";
 import type { DoctorFlags } from "./doctor.ts";
 import type { DecryptWords, EncryptFlags, PasswdFlags } from "./encrypt.ts";
+import type { EventsFlags } from "./events.ts";
 import type { LendFlags, UnlendFlags } from "./lend.ts";
 import type { LogsFlags } from "./logs.ts";
 import type { PlanFlags } from "./plan.ts";
@@ -36,6 +38,7 @@ import type { ProfilesFlags } from "./profiles.ts";
 import type { KillFlags, ProgramsFlags, PsFlags } from "./programs.ts";
 import type { ShellFlags } from "./shell.ts";
 import type { StatusFlags } from "./status.ts";
+import type { StatsFlags } from "./stats.ts";
 import type { StopFlags } from "./stop.ts";
 import type { UnlockFlags } from "./unlock.ts";
 
@@ -364,6 +367,44 @@ Ends with the program's status.`,
     },
     loader: lazily(async () => (await import("./logs.ts")).logs),
   }),
+  events: buildCommand<EventsFlags, [profile?: string], Context>({
+    docs: {
+      brief: "Show what has happened to your jails, and what happens",
+      fullDescription:
+        `A line for each jail that has started or stopped, each program that was started or has
+ended, each home that was unlocked or locked, whatever was lent or taken back, and each request that
+was refused. The daemon keeps the last 500 of each person's, for as long as it runs.`,
+    },
+    parameters: {
+      flags: {
+        follow: toggle("Go on as more happens"),
+        since: text("None that are older, such as 10m, 8h, 1d", "TIME"),
+        json: toggle("Print JSON, an object a line"),
+        all: toggle("Everybody's; only root may see them"),
+        socket,
+      },
+      aliases: { f: "follow" },
+      positional: { kind: "tuple", parameters: [profile("Only this one's", true)] },
+    },
+    loader: lazily(async () => (await import("./events.ts")).events),
+  }),
+  stats: buildCommand<StatsFlags, [], Context>({
+    docs: {
+      brief: "Count starts and joins of jails, their times and failures",
+      fullDescription:
+        `Counts since the daemon was started. START is the time from a request to a program that
+runs in a new jail, JOIN the same for a jail that is there; what a person takes for a passphrase is
+no part of it. Medians and the 95th percentile (P95) are those of the last 256 times.`,
+    },
+    parameters: {
+      flags: {
+        json,
+        all: toggle("Everybody's; only root may see them"),
+        socket,
+      },
+    },
+    loader: lazily(async () => (await import("./stats.ts")).stats),
+  }),
   profiles: buildCommand<ProfilesFlags, [], Context>({
     docs: { brief: "List your profiles" },
     parameters: { flags: { json, socket } },
@@ -537,6 +578,12 @@ It ends with the jail, after the time of --for, or with appjail unlend.`,
         ...places,
         linger: text("Seconds that an empty jail stays, by default 5", "S"),
         network: text("What network jails have: host or none", "NETWORK"),
+        logFormat: {
+          kind: "enum",
+          values: logFormats,
+          brief: "How the log is written, by default text",
+          optional: true,
+        },
         debug: toggle("Log more"),
       },
     },

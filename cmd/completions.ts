@@ -60,6 +60,7 @@ function argumentOf({ name }: VerbWords): Kind {
     "passwd",
     "plan",
     "logs",
+    "events",
     "shell",
     "ps",
     "get",

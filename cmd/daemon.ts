@@ -17,6 +17,7 @@ import {
   openFile,
   readLink,
   readText,
+  type Status,
   statusBehind,
   statusOf,
 } from "../core/kernel.ts";
@@ -27,6 +28,7 @@ import {
   runWords,
   stagedScript,
 } from "../core/launch.ts";
+import { logFormats, type LogStyle } from "../core/log.ts";
 import { absolutePath, parse } from "../core/names.ts";
 import { handedListener, serviceOf } from "../core/service.ts";
 import { type HelperOptions, helperOptions } from "../core/protocol.ts";
@@ -45,6 +47,7 @@ export interface DaemonFlags {
   readonly profilesDir?: string | undefined;
   readonly adminProfiles?: string | undefined;
   readonly config?: string | undefined;
+  readonly logFormat?: LogStyle["format"] | undefined;
   readonly debug?: boolean | undefined;
 }
 
@@ -62,6 +65,7 @@ const configuration = v.strictObject({
   network: v.optional(v.picklist(["host", "none"])),
   profiles_dir: v.optional(v.string()),
   admin_profiles: v.optional(v.string()),
+  log_format: v.optional(v.picklist(logFormats)),
   max_profiles: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1))),
 });
 type Configuration = v.InferOutput<typeof configuration>;
@@ -180,7 +184,11 @@ export function settle(
       flags.adminProfiles ?? config.admin_profiles ?? "/etc/appjail/profiles",
     ),
     ...serviceOf(env, Deno.pid),
-    debug: flags.debug === true,
+    log: {
+      format: flags.logFormat ?? config.log_format ?? "text",
+      journal: isStream(env["JOURNAL_STREAM"], statusBehind("/proc/self/fd/2")),
+      debug: flags.debug === true,
+    },
   });
   if ("wrong" in settled) throw wrong("an option", settled.wrong);
   // Its longest socket's path, a watchdog's, has to fit sun_path, in bytes. unix(7).
@@ -189,6 +197,23 @@ export function settle(
     throw wrong("--runtime-dir", "it is too long a path");
   }
   return settled.value;
+}
+
+/**
+ * Whether something is the stream that systemd has connected to the journal. The variable alone does
+ * not say so: whoever was started by a service has it as well. systemd.exec(5), JOURNAL_STREAM.
+ */
+export function isStream(
+  named: string | undefined,
+  status: Pick<Status, "inode"> | undefined,
+): boolean {
+  const [, device, inode] = /^(\d+):(\d+)$/.exec(named ?? "") ?? [];
+  const [major = 0n, minor = 0n, own] = status?.inode.split(":").map(BigInt) ?? [];
+  if (device === undefined || inode === undefined || own === undefined) return false;
+  // As gnu_dev_makedev(3) puts them together.
+  const number = (major & 0xfffn) << 8n | (major & ~0xfffn) << 32n |
+    (minor & 0xffn) | (minor & ~0xffn) << 12n;
+  return BigInt(device) === number && BigInt(inode) === own;
 }
 
 /** A number as people write it; Number would take "", " 5" and 0x5, too. */

@@ -148,7 +148,7 @@ export async function helper(text: string, scripts: string): Promise<number> {
   }
   leaveSessionKeyring();
   setUmask(0o022);
-  const log = logOf("appjail-helper", options.debug);
+  const log = logOf("helper", options.log);
   // From here on something may be made that has to be taken away again.
   const { promise: asked, resolve: leave } = Promise.withResolvers<void>();
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
@@ -244,12 +244,18 @@ class Helper implements AsyncDisposable {
       dataRoot: this.#dataRoot,
       state: this.#state,
       log,
-      debug: options.debug,
       broken: (uid, why) => {
         if (!this.#live.has(uid) && !this.#starting.has(uid)) return;
         this.#why.set(uid, why);
         this.#end(uid, null).catch((error) => this.#log.info(wordsOf(error)));
       },
+      turned: (uid, unlocked, note) =>
+        this.#channel?.send({
+          type: "home",
+          uid,
+          unlocked,
+          note: note?.slice(0, 4096) ?? null,
+        }),
     });
     this.#buses = new Buses(runtime_dir, log);
     this.#conversions = new Conversions({
@@ -341,11 +347,11 @@ class Helper implements AsyncDisposable {
       try {
         await this.#serve();
       } catch (error) {
-        this.#log.info(`the dispatcher broke the rules: ${wordsOf(error)}`);
+        this.#log.warn(`the dispatcher broke the rules: ${wordsOf(error)}`);
       }
       if (this.#leaving) return;
       quickDeaths = performance.now() - began < 5000 ? quickDeaths + 1 : 0;
-      this.#log.info("the dispatcher is gone; starting another");
+      this.#log.warn("the dispatcher is gone; starting another");
       if (quickDeaths > 3) await pause(Math.min(5000, 250 * 2 ** (quickDeaths - 3)));
     }
   }
@@ -364,7 +370,7 @@ class Helper implements AsyncDisposable {
       network: this.#options.network,
       shipped_profiles: this.#options.shipped_profiles,
       admin_profiles: this.#options.admin_profiles,
-      debug: this.#options.debug,
+      log: this.#options.log,
     };
     const command = roleCommand(
       programFolder(runtime_dir),
@@ -581,7 +587,8 @@ class Helper implements AsyncDisposable {
   ): void {
     const refuse = (thrown: unknown): void => {
       const error = asAppjailError(thrown);
-      this.#log.info(`refused: ${error.message}`);
+      this.#log.info(`refused: ${error.forLog}`, { code: error.code });
+      this.#log.debug(error.message);
       channel.send({
         type: "refused",
         id,
@@ -892,7 +899,7 @@ class Helper implements AsyncDisposable {
         rest = (lines.pop() ?? "").slice(-4096);
         for (const line of lines) {
           resolve(words(printable(line)));
-          this.#log.info(`jail ${profile}: ${line}`);
+          this.#log.info(`jail ${profile}: ${line}`, { profile });
         }
       }
       resolve(rest === "" ? undefined : words(printable(rest)));

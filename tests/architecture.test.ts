@@ -142,7 +142,11 @@ Deno.test("dbus-next stands behind one file, which the dispatcher's bus door alo
   const direct = users((name) => name.startsWith("npm:") && name.includes("dbus-next"));
   assertEquals(direct, ["ipc/bus.ts"]);
   const behind = (name: string): boolean => name.startsWith("ipc/bus");
-  assertEquals(users(behind).filter((name) => !behind(name)), ["cmd/dispatcher-bus.ts"]);
+  assertEquals(users(behind).filter((name) => !behind(name)), [
+    "cmd/dispatcher-bus-jails.ts",
+    "cmd/dispatcher-bus.ts",
+  ]);
+  assertEquals(users((name) => name === "cmd/dispatcher-bus-jails.ts"), ["cmd/dispatcher-bus.ts"]);
   assertEquals(users((name) => name === "cmd/dispatcher-bus.ts"), ["cmd/dispatcher.ts"]);
   const door = all.find((one) => one.to === "cmd/dispatcher-bus.ts");
   assertEquals(door?.dynamic, true);

@@ -7,7 +7,8 @@ import { inProcess } from "./appjail.ts";
 Deno.test.sanitizer({ ops: true, resources: true });
 
 const verbs = [
-  ...["run", "status", "stop", "logs", "profiles", "profile", "daemon", "completions", "help"],
+  ...["run", "status", "stop", "logs", "events", "stats", "profiles", "profile", "daemon"],
+  ...["completions", "help"],
 ];
 /** Those that have a uid, and those that are only written. */
 const profiles = ["mail", "web", "work"];
@@ -112,9 +113,9 @@ Deno.test("bash offers the commands, and the options that stand before them", as
     ["--socket", "=", "/x", "profiles"],
   ]);
   for (const word of [...verbs, "--socket", "--version", "--help"]) ok(all.includes(word), word);
-  deepEqual(some, ["status", "stop"]);
+  deepEqual(some, ["status", "stop", "stats"]);
   deepEqual(options, ["--socket", "--version", "--help"]);
-  deepEqual(afterSocket, ["status", "stop"]);
+  deepEqual(afterSocket, ["status", "stop", "stats"]);
   deepEqual(cut, ["profiles"]);
 });
 
@@ -219,8 +220,8 @@ Deno.test("fish offers the same", { ignore: !isInstalled("fish") }, async () => 
   using scratch = new Scratch();
   scratch.file("appjail", `#!/bin/sh\nprintf '%s\\n' ${profiles.join(" ")}\n`, 0o755);
   const lines: Readonly<Record<string, readonly string[]>> = {
-    "st": ["status", "stop"],
-    "--socket /x prof": ["profiles"],
+    "st": ["stats", "status", "stop"],
+    "--socket /x prof": ["profile", "profiles"],
     "stop ": profiles,
     "run -p w": ["web", "work"],
     "help r": ["run"],

@@ -127,6 +127,49 @@ const listed = {
 };
 const fault = { file: "words", line: 3, message: "words" };
 
+const happened = { sequence: 0, at: 5, owner, profile, uid };
+const events: Samples<DispatcherToClient>["happened"][number]["events"] = [
+  { event: "jail-started", ...happened },
+  ...(["idle", "asked", "lost"] as const).map((reason) => ({
+    event: "jail-stopped" as const,
+    ...happened,
+    reason,
+    why: null,
+  })),
+  { event: "jail-stopped", ...happened, reason: "failed", why: "words" },
+  { event: "program-started", ...happened, program, command: "x" },
+  { event: "program-exited", ...happened, program, status: { by: "exit", code: 0 } },
+  { event: "home-unlocked", ...happened },
+  { event: "home-locked", ...happened, note: null },
+  { event: "home-locked", ...happened, note: "words" },
+  { event: "lent", ...happened, ...lend, until: null },
+  { event: "lent", ...happened, ...lend, until: 7 },
+  ...(["asked", "expired", "done"] as const).map((reason) => ({
+    event: "unlent" as const,
+    ...happened,
+    name: lend.name,
+    reason,
+  })),
+  ...errorCodes.map((code) => ({
+    event: "refused" as const,
+    ...happened,
+    profile: null,
+    uid: null,
+    request: "run",
+    code,
+    message: "words",
+  })),
+];
+const counted = {
+  starts: 1,
+  joins: 2,
+  programs: 3,
+  wrong_passphrases: 4,
+  failures: errorCodes.map((code) => ({ code, times: 5 })),
+  start_ms: { min: 1.5, median: 2, p95: 3, max: 4 },
+  join_ms: null,
+};
+
 const clientToDispatcher: Samples<ClientToDispatcher> = {
   hello: [hello("client")],
   run: [
@@ -200,6 +243,11 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
   ],
   unlend: [{ type: "unlend", profile, name: "Übersicht 1.pdf" }],
   logs: [{ type: "logs", profile, follow: true }],
+  events: [
+    { type: "events", profile: null, everyone: true, follow: false, since: 0 },
+    { type: "events", profile, everyone: false, follow: true, since: 5 },
+  ],
+  stats: [true, false].map((everyone) => ({ type: "stats", everyone })),
   profiles: [{ type: "profiles" }],
   plan: [{ type: "plan", profile, session: noSession }],
   written: [{ type: "written" }],
@@ -259,6 +307,18 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
     { type: "stopped", profile, owner: 0, ran: true, killed: 3, problem: "it does not end" },
   ],
   output: [{ type: "output", lines }, { type: "output", lines: [] }],
+  happened: [
+    ...events.map((event) => ({ type: "happened" as const, events: [event], missed: 0 })),
+    { type: "happened", events: [...events], missed: 3 },
+    { type: "happened", events: [], missed: 1 },
+  ],
+  counted: [
+    { type: "counted", figures: { owner, since: 5, ...counted, profiles: [] } },
+    {
+      type: "counted",
+      figures: { owner, since: 5, ...counted, profiles: [{ profile, ...counted }] },
+    },
+  ],
   listed: [{ type: "listed", profiles: [{ profile, uid, running: true }] }],
   written: [
     { type: "written", profiles: [] },
@@ -428,6 +488,10 @@ const helperToDispatcher: Samples<HelperToDispatcher> = {
       why: "no home",
       note: "x",
     },
+  ],
+  home: [
+    { type: "home", uid, unlocked: true, note: null },
+    { type: "home", uid, unlocked: false, note: "words" },
   ],
   locking: [{ type: "locking", uid, why: null }, { type: "locking", uid, why: "words" }],
   refused: errorCodes.map((code) => ({ type: "refused", id: 1, code, message: "words" })),
@@ -774,7 +838,7 @@ Deno.test("the options of the roles are as strict as messages", () => {
       admin_profiles: "/etc/appjail/profiles",
       notify: "/run/systemd/notify",
       listener: true,
-      debug: false,
+      log: { format: "text", journal: false, debug: false },
     }],
     dispatcher: [dispatcherOptions(), {
       bus: "unix:path=/run/bus",
@@ -785,7 +849,7 @@ Deno.test("the options of the roles are as strict as messages", () => {
       network: "none",
       shipped_profiles: null,
       admin_profiles: "/etc/appjail/profiles",
-      debug: true,
+      log: { format: "text", journal: false, debug: true },
     }],
     jailer: [jailerOptions(), {
       profile,

@@ -1,7 +1,7 @@
 /** core/service.ts: what is understood of a service manager's words, and what it is told. */
 import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
 import { AppjailError } from "../../core/errors.ts";
-import type { Log } from "../../core/log.ts";
+import { gathered, type Log } from "../../core/log.ts";
 import { serviceOf, tellManager } from "../../core/service.ts";
 import { leakingNothing, Scratch } from "../scratch.ts";
 import { Manager } from "./manager.ts";
@@ -14,7 +14,7 @@ const none = { notify: null, listener: false };
 /** A log that keeps its lines. */
 function keeping(): Log & { readonly lines: readonly string[] } {
   const lines: string[] = [];
-  return { lines, info: (line) => void lines.push(line), debug: () => {} };
+  return { lines, ...gathered(lines) };
 }
 
 Deno.test("who is started by hand was handed nothing", () => {
