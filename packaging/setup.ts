@@ -67,9 +67,24 @@ const desktopPrograms: readonly Need[] = [
   { program: "firefox-esr", package: "firefox-esr" },
 ];
 
+/** Shells that complete, and what reads man pages. */
+const manualPrograms: readonly Need[] = [
+  { program: "fish", package: "fish" },
+  { program: "groff", package: "groff-base" },
+  { program: "man", package: "man-db" },
+  { program: "mandoc", package: "mandoc" },
+  { program: "zsh", package: "zsh" },
+];
+
 const extra: Readonly<Record<Purpose, readonly Need[]>> = {
   demo: busClients,
-  test: [...busClients, ...terminalPrograms, ...vaultPrograms, ...fileSystems],
+  test: [
+    ...busClients,
+    ...terminalPrograms,
+    ...vaultPrograms,
+    ...fileSystems,
+    ...manualPrograms,
+  ],
   desktop: desktopPrograms,
   bench: [
     { program: "hyperfine", package: "hyperfine" },
