@@ -602,12 +602,13 @@ class Door {
       ? await this.#jails.chosenToLock(uid, profiles)
       : this.#jails.chosen(uid, profiles);
     await Promise.all(chosen.map(async (jail) => {
+      const ran = jail.life !== "absent";
       const stopped = await jail.stop(force, timeout);
       const { killed, problem } = stopped;
       const { profile, owner } = jail.allocation;
       const note = stopped.note ?? (lock ? await this.#jails.lock(jail) : null);
       if (note !== null) channel.send({ type: "note", text: `${profile}: ${note}` });
-      channel.send({ type: "stopped", profile, owner, killed, problem });
+      channel.send({ type: "stopped", profile, owner, ran, killed, problem });
     }));
     channel.send({ type: "done" });
   }

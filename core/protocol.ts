@@ -423,6 +423,8 @@ const dispatcherToClient = once(() =>
       type: v.literal("stopped"),
       profile: profileName,
       owner: ownerUid,
+      /** Whether there was a jail to be stopped. */
+      ran: v.boolean(),
       /** The programs that had to be killed. */
       killed: count,
       /** null: it is gone. */

@@ -158,6 +158,7 @@ Deno.test("answers come until there are no more", async () => {
     type: "stopped",
     profile: "work",
     owner: 0,
+    ran: true,
     killed: 0,
     problem: null,
   });

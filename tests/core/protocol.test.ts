@@ -255,8 +255,8 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
     },
   ],
   stopped: [
-    { type: "stopped", profile, owner, killed: 0, problem: null },
-    { type: "stopped", profile, owner: 0, killed: 3, problem: "it does not end" },
+    { type: "stopped", profile, owner, ran: false, killed: 0, problem: null },
+    { type: "stopped", profile, owner: 0, ran: true, killed: 3, problem: "it does not end" },
   ],
   output: [{ type: "output", lines }, { type: "output", lines: [] }],
   listed: [{ type: "listed", profiles: [{ profile, uid, running: true }] }],
