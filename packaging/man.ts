@@ -40,6 +40,7 @@ const examples: Readonly<Record<string, readonly [page: string, heading?: string
   attach: ["terminal", "Running by itself"],
   desktop: ["desktop-entries"],
   get: ["files-in-and-out"],
+  encrypt: ["encrypt-a-home"],
   lend: ["lending"],
   profile: ["profile"],
   put: ["files-in-and-out"],
@@ -302,10 +303,10 @@ function profileFile(): readonly string[] {
     section("Description"),
     ...first.filter(({ kind }) => kind === "paragraph").slice(0, 1).map(roffOf),
     ...first.filter((part) => part.kind === "block" && part.info === "toml").map(roffOf),
-    section("Which profile a command finds"),
-    ...below(all, "Which profile a command finds").map(roffOf),
-    section("What holds over what"),
-    ...below(all, "What holds over what").map(roffOf),
+    ...["Which profile a command finds", "What holds over what"].flatMap((heading) => [
+      section(heading),
+      ...below(parts("which-profile"), heading).map(roffOf),
+    ]),
     section("Keys"),
     ...keyItems(),
     ...seeAlso([

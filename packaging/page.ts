@@ -52,8 +52,9 @@ export function partsOf(text: string): readonly Part[] {
       at++;
       continue;
     }
-    let end = at;
-    while (end < lines.length && lines[end] !== "" && !/^```/.test(lines[end] ?? "")) end++;
+    let end = at + 1;
+    const goesOn = (next = ""): boolean => !/^(?:$|```|#)/.test(next);
+    while (!line.startsWith("#") && end < lines.length && goesOn(lines[end])) end++;
     const piece = lines.slice(at, end);
     at = end;
     remark = /^<!-- (.*) -->$/.exec(piece.join(" "))?.[1];
