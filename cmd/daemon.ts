@@ -54,7 +54,7 @@ export interface DaemonFlags {
 export const defaultConfig = "/etc/appjail/appjail.toml";
 
 /** The configuration file: the same words as the flags', with TOML's underscores. */
-const configuration = v.strictObject({
+export const configuration = v.strictObject({
   bus: v.optional(v.string()),
   data_root: v.optional(v.string()),
   state_dir: v.optional(v.string()),
@@ -66,7 +66,14 @@ const configuration = v.strictObject({
   profiles_dir: v.optional(v.string()),
   admin_profiles: v.optional(v.string()),
   log_format: v.optional(v.picklist(logFormats)),
-  max_profiles: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1))),
+  max_profiles: v.optional(
+    v.pipe(
+      v.number(),
+      v.integer(),
+      v.minValue(1),
+      v.description("The most profiles that one person can have, by default 200"),
+    ),
+  ),
 });
 type Configuration = v.InferOutput<typeof configuration>;
 

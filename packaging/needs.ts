@@ -63,6 +63,15 @@ const packagePrograms: readonly Need[] = [
   { program: "systemd-nspawn", package: "systemd-container" },
 ];
 
+/** Shells that complete, and what reads man pages. */
+const manualPrograms: readonly Need[] = [
+  { program: "fish", package: "fish" },
+  { program: "groff", package: "groff-base" },
+  { program: "man", package: "man-db" },
+  { program: "mandoc", package: "mandoc" },
+  { program: "zsh", package: "zsh" },
+];
+
 /** A desktop without a screen, and programs with a window, with sound and with a bus. */
 const desktopPrograms: readonly Need[] = [
   { program: "weston", package: "weston" },
@@ -145,7 +154,14 @@ const otherPrograms: readonly Need[] = [
 
 const extra: Readonly<Record<Purpose, readonly Need[]>> = {
   demo: busClients,
-  test: [...busClients, ...terminalPrograms, ...vaultPrograms, ...fileSystems, ...packagePrograms],
+  test: [
+    ...busClients,
+    ...terminalPrograms,
+    ...vaultPrograms,
+    ...fileSystems,
+    ...packagePrograms,
+    ...manualPrograms,
+  ],
   desktop: desktopPrograms,
   programs: [...desktopPrograms, ...usualPrograms],
   shipped: [...desktopPrograms, ...usualPrograms, ...otherPrograms],
