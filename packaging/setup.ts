@@ -11,10 +11,12 @@
 const purposes = ["demo", "test", "desktop", "bench"] as const;
 export type Purpose = typeof purposes[number];
 
-/** A program that is called, and the Debian package that has it. */
+/** A program that is called, or a file by which something else is known, and the Debian package. */
 interface Need {
   readonly program: string;
   readonly package: string;
+  /** Where it is, if it is no program that could be found. */
+  readonly file?: string;
 }
 
 /** For running jails at all. */
@@ -28,6 +30,18 @@ const always: readonly Need[] = [
 const busClients: readonly Need[] = [
   { program: "gdbus", package: "libglib2.0-bin" },
   { program: "dbus-send", package: "dbus-bin" },
+];
+
+/** The same, with programs of one's own in other languages: docs/call-from-*.md. */
+const busLibraries: readonly Need[] = [
+  { program: "busctl", package: "systemd" },
+  { program: "dbus-monitor", package: "dbus-bin" },
+  { program: "node", package: "nodejs" },
+  {
+    program: "python3-gi",
+    package: "python3-gi",
+    file: "/usr/lib/python3/dist-packages/gi/__init__.py",
+  },
 ];
 
 /** What people run on a terminal. */
@@ -78,7 +92,7 @@ const desktopPrograms: readonly Need[] = [
 
 const extra: Readonly<Record<Purpose, readonly Need[]>> = {
   demo: busClients,
-  test: [...busClients, ...terminalPrograms, ...vaultPrograms, ...fileSystems],
+  test: [...busClients, ...busLibraries, ...terminalPrograms, ...vaultPrograms, ...fileSystems],
   desktop: desktopPrograms,
   bench: [
     { program: "hyperfine", package: "hyperfine" },
@@ -92,6 +106,7 @@ export function missingOf(
   needs: readonly Need[],
   searchPath: string,
   isProgram: (path: string) => boolean,
+  isFile: (path: string) => boolean = isProgram,
 ): readonly Need[] {
   // A user's PATH lacks the sbin folders, and these programs may be in one; others are for services.
   const folders = new Set(
@@ -99,15 +114,20 @@ export function missingOf(
       .split(":")
       .filter((folder) => folder.startsWith("/")),
   );
-  return needs.filter(({ program }) =>
-    ![...folders].some((folder) => isProgram(`${folder}/${program}`))
+  return needs.filter(({ program, file }) =>
+    file !== undefined
+      ? !isFile(file)
+      : ![...folders].some((folder) => isProgram(`${folder}/${program}`))
   );
 }
 
 function isProgram(path: string): boolean {
+  return isFile(path) && ((Deno.statSync(path).mode ?? 0) & 0o111) !== 0;
+}
+
+function isFile(path: string): boolean {
   try {
-    const { isFile, mode } = Deno.statSync(path);
-    return isFile && ((mode ?? 0) & 0o111) !== 0;
+    return Deno.statSync(path).isFile;
   } catch {
     return false;
   }
@@ -116,7 +136,7 @@ function isProgram(path: string): boolean {
 /** The programs that are missing on this machine. */
 function missing(purpose: Purpose | undefined): readonly Need[] {
   const needs = purpose === undefined ? always : [...always, ...extra[purpose]];
-  return missingOf(needs, Deno.env.get("PATH") ?? "", isProgram);
+  return missingOf(needs, Deno.env.get("PATH") ?? "", isProgram, isFile);
 }
 
 /** Runs a command whose output people see as it comes; tells whether it succeeded. */

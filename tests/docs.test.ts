@@ -3,10 +3,13 @@
  *
  * A block that begins with ```console run is a session. `$ ` begins a command of a person's, `# ` one
  * of root's, and the lines after it are what it has to print. A block that begins with ```sh run is a
- * script that has to succeed. Any number that is shown stands for any other, and … for any text. The
- * folders and uids of a daemon with its default settings stand for those of the world under test.
+ * script that has to succeed. One that begins with ```python run or ```js run is a program, and the
+ * block ```text prints after it what it has to print. Any number that is shown stands for any other,
+ * and … for any text. The folders and uids of a daemon with its default settings stand for those of the
+ * world under test.
  */
 import assert from "node:assert/strict";
+import manifest from "../deno.json" with { type: "json" };
 import {
   asUser,
   execute,
@@ -18,6 +21,7 @@ import {
   until,
   World,
 } from "./jail/world.ts";
+import { systemPolicy } from "./jail/system-policy.ts";
 
 const root = Deno.realPathSync(`${import.meta.dirname}/..`);
 
@@ -159,12 +163,59 @@ function translation({ data, state, runtime }: World): (text: string) => string 
         ours,
       );
     }
-    return translated.replaceAll(/\b11(\d\d)\b/g, (_, last) => String(firstUid + Number(last)));
+    // An object on the bus has it in its name: _1100.
+    const uid = /(?<![0-9A-Za-z])11(\d\d)(?![0-9A-Za-z_])/g;
+    return translated.replaceAll(uid, (_, last) => String(firstUid + Number(last)));
   };
 }
 
+/** A program that is shown, as a file, and how it is run: by whom, and in which languages' words. */
+interface Language {
+  readonly ending: string;
+  /** Makes what it needs beside it. */
+  readonly prepare?: (folder: string) => Promise<void>;
+  readonly runs: readonly {
+    readonly asRoot: boolean;
+    readonly words: (file: string) => readonly string[];
+  }[];
+}
+
+const languages: Readonly<Record<string, Language>> = {
+  "python run": {
+    ending: "py",
+    // Debian's own, which Debian's packages are for.
+    runs: [{ asRoot: false, words: (file) => ["/usr/bin/python3", file] }],
+  },
+  "js run": {
+    ending: "mjs",
+    prepare: async (folder) => {
+      // From what is there already: the lock file names the very packages.
+      const dependencies = { "dbus-next": dbusNext };
+      await Deno.writeTextFile(`${folder}/package.json`, JSON.stringify({ dependencies }));
+      await Deno.copyFile(`${root}/deno.lock`, `${folder}/deno.lock`);
+      const words = [Deno.execPath(), "install", "--quiet", "--node-modules-dir=auto"];
+      const { code, stderr } = await execute([...words, "--cached-only"], { cwd: folder });
+      assert.deepEqual(code, 0, stderr);
+      await Deno.remove(`${folder}/deno.lock`);
+    },
+    runs: [
+      { asRoot: false, words: (file) => ["node", file] },
+      // Not everybody can reach the Deno that runs this.
+      { asRoot: true, words: (file) => [Deno.execPath(), "run", "-A", "--no-lock", file] },
+    ],
+  },
+};
+
+/** The version that the pages name, which is the one that we use ourselves. */
+const dbusNext = manifest.imports["dbus-next"].split("@")[1] ?? "";
+
+Deno.test("the page for JavaScript names the dbus-next that is tried", () => {
+  assert.ok(textOf("docs/call-from-javascript.md").includes(`npm install dbus-next@${dbusNext}\n`));
+});
+
 for (const page of pages) {
-  const blocks = blocksOf(textOf(page)).filter(({ kind }) => /^\w+ run$/.test(kind));
+  const all = blocksOf(textOf(page));
+  const blocks = all.filter(({ kind }) => /^\w+ run$/.test(kind));
   if (blocks.length === 0) continue;
   jailTest(`${page} shows what happens`, async () => {
     await using world = await World.start({ bus: true });
@@ -181,7 +232,26 @@ for (const page of pages) {
         env,
         cwd: "/",
       });
+    const examples = `${world.folder}/examples`;
     for (const block of blocks) {
+      const language = languages[block.kind];
+      if (language !== undefined) {
+        await Deno.mkdir(examples).catch(() => {});
+        await language.prepare?.(examples);
+        const file = `${examples}/example.${language.ending}`;
+        await Deno.writeTextFile(file, here(block.lines.join("\n")));
+        const prints = all[all.indexOf(block) + 1];
+        assert.equal(prints?.kind, "text prints", `${page}: what a program prints follows it`);
+        for (const { asRoot, words } of language.runs) {
+          const { code, stdout, stderr } = await execute(
+            asUser(asRoot ? 0 : uA, ["timeout", "60", ...words(file)]),
+            { env: { ...env, NO_COLOR: "1" }, cwd: examples },
+          );
+          assert.deepEqual([code, stderr], [0, ""], `${words(file).join(" ")}: ${stdout}`);
+          assert(matches(here(prints.lines.join("\n")), stdout), `${file} printed\n${stdout}`);
+        }
+        continue;
+      }
       if (block.kind === "sh run") {
         const { code, stdout } = await perform(false, `set -e\n${block.lines.join("\n")}`);
         assert.deepEqual(code, 0, `${block.lines.join("\n")}\n${stdout}`);
@@ -195,7 +265,7 @@ for (const page of pages) {
           return matches(here(prints), printed);
         };
         // What is only looked at may take a moment to come true.
-        const looks = /^appjail (?:logs|status)\b/.test(command);
+        const looks = /^appjail (?:logs|status|events|stats)\b/.test(command);
         const held = looks ? await until(command, holds).catch(() => false) : await holds();
         assert(held, `${command}\nshould print\n${prints}\nand printed\n${printed}`);
       }
@@ -205,27 +275,12 @@ for (const page of pages) {
 
 // --- Files that are shown --------------------------------------------------------------------
 
-/** What stands in a bus's configuration, without what a whole one has beside it. */
-function policies(text: string): string {
-  return [...text.matchAll(/<policy [\s\S]*?<\/policy>/g)].map(([policy]) => policy).join("\n");
-}
-
-const usualPolicy = "/usr/share/dbus-1/system.conf";
-
 Deno.test({
   name: "with the policy that is shown, a system bus lets people call, and nobody else be appjail",
-  ignore: !isRoot || !isThere(usualPolicy),
+  ignore: !isRoot || systemPolicy() === undefined,
   fn: async () => {
-    const shown = blocksOf(textOf("docs/dbus.md")).find(({ kind }) => kind === "xml");
-    const [, ours = ""] = /<busconfig>([\s\S]*)<\/busconfig>/.exec(shown?.lines.join("\n") ?? "") ??
-      [];
-    assert.ok(ours.includes("<deny "));
-    const usual = policies(Deno.readTextFileSync(usualPolicy));
     // Without it the bus does not let the dispatcher have its name, and the world would not begin.
-    await using world = await World.start({
-      bus: true,
-      policy: usual + ours.replaceAll('"appjail"', '"nobody"'),
-    });
+    await using world = await World.start({ bus: true, policy: systemPolicy() ?? "" });
     const call = async (...words: readonly string[]): Promise<Outcome> =>
       await execute(asUser(uA, ["gdbus", "call", "--address", world.busAddress, ...words]));
     const to = ["--dest", "org.appjail.AppJail", "--object-path", "/org/appjail/AppJail"];
