@@ -19,7 +19,7 @@ import {
   type StricliProcess,
   text_en,
 } from "@stricli/core";
-import { AppjailError, exitFailure, exitUsage, wordsOf } from "../core/errors.ts";
+import { AppjailError, exitFailure, exitMeanings, exitUsage, wordsOf } from "../core/errors.ts";
 import { logFormats } from "../core/log.ts";
 import { parseSignal } from "../core/names.ts";
 import { align } from "../core/table.ts";
@@ -27,6 +27,7 @@ import { complain, type World, writeOut } from "./client.ts";
 import type { CopyFlags } from "./copy.ts";
 import type { DaemonFlags } from "./daemon.ts";
 import type { DesktopFlags } from "./desktop.ts";
+import type { DoctorFlags } from "./doctor.ts";
 import type { DecryptWords, EncryptFlags, PasswdFlags } from "./encrypt.ts";
 import type { EventsFlags } from "./events.ts";
 import type { LendFlags, UnlendFlags } from "./lend.ts";
@@ -40,6 +41,15 @@ import type { StatusFlags } from "./status.ts";
 import type { StatsFlags } from "./stats.ts";
 import type { StopFlags } from "./stop.ts";
 import type { UnlockFlags } from "./unlock.ts";
+import {
+  flagName,
+  formatting,
+  helpOption,
+  spellings,
+  topOptions,
+  type VerbWords,
+  wordsOfVerb,
+} from "./verb-words.ts";
 
 /** What run has, for its help; it is not stricli that parses it. */
 interface RunWords {
@@ -112,6 +122,19 @@ function seconds(input: string): number {
   throw new Error("it has to be 0 to 3600 seconds");
 }
 
+/** Where the daemon has its things: for itself, and for who looks after it. */
+const places = {
+  config: text("The configuration, by default /etc/appjail/appjail.toml", "FILE"),
+  bus: text("The D-Bus to be on: system, session, none, or an address", "BUS"),
+  dataRoot: text("Where the homes are, by default /data", "DIR"),
+  stateDir: text("Where the registry of uids is, by default /var/lib/appjail", "DIR"),
+  runtimeDir: text("Where the sockets are, by default /run/appjail", "DIR"),
+  uidRange: text("The uids for profiles, by default 1100-1999", "FIRST-LAST"),
+  user: text("Whom the dispatcher runs as, by default appjail", "NAME|UID"),
+  profilesDir: text("Where the profiles are that come with the program", "DIR"),
+  adminProfiles: text("Your own for everybody, by default /etc/appjail/profiles", "DIR"),
+} as const;
+
 /** What stop and lock have in common. */
 const stopping = {
   flags: {
@@ -131,6 +154,11 @@ const stopping = {
 
 function profiles(brief: string) {
   return { kind: "array", parameter: profile(brief, false) } as const;
+}
+
+/** The statuses of appjail's own, and what they mean. */
+function exitWords(statuses: readonly (keyof typeof exitMeanings)[]): string {
+  return statuses.map((status) => `  ${status}  ${exitMeanings[status]}`).join("\n");
 }
 
 // --- The verbs -------------------------------------------------------------------------------
@@ -154,9 +182,9 @@ program's, options too. COMMAND is looked up in the jail's PATH.
 An argument that is the path of a file of yours is lent to the program, to read, for as long as it
 runs, and is its path in the jail there: appjail run evince report.pdf
 
-The exit status is the program's: 128 and the signal's number when a signal ended it, 127 when
-it is not found, 126 when it cannot be executed; 100 when you used appjail wrongly, and 111
-when appjail failed.`,
+The exit status is the program's, 128 and the signal's number when a signal ended it; else
+
+${exitWords([127, 126, exitUsage, exitFailure])}`,
     },
     parameters: {
       // Only for the help and the completions: run parses its own words, for speed; see run.ts.
@@ -408,7 +436,8 @@ no part of it. Medians and the 95th percentile (P95) are those of the last 256 t
         "diff NAME [--json]",
         "delete NAME [--home] [--yes]",
       ],
-      fullDescription: `A profile says what an application may touch: docs/profile.md has every key.
+      fullDescription:
+        `A profile says what an application may touch: appjail-profile(5) has every key.
 
 list shows those that there are, and where they are from. show prints what is written about one, or
 with --resolved what it comes to. new makes one of your own, which may begin with another. edit lets
@@ -421,7 +450,7 @@ own text; with --home, all that there is of the profile, once you know how much 
         json,
         resolved: toggle("What it comes to, and which file says so"),
         names: toggle("The names alone"),
-        from: text("The profile that the new one begins with", "NAME"),
+        from: text("The profile that the new one begins with", "PROFILE"),
         home: toggle("Delete the home, too, and give its uid back"),
         yes: toggle("Delete the home without asking"),
         socket,
@@ -558,20 +587,23 @@ It ends with the jail, after the time of --for, or with appjail unlend.`,
     loader: lazily(async () => (await import("./lend.ts")).unlend),
   }),
   daemon: buildCommand<DaemonFlags, [], Context>({
-    docs: { brief: "Start the daemon; root only" },
+    docs: {
+      brief: "Start the daemon; root only",
+      fullDescription:
+        `Gives each application a user of its own, starts its jail, and answers on a socket and on D-Bus.
+It stays in the foreground and logs to standard error, a line for each thing worth knowing.
+
+A flag holds over the configuration file, and the file over what is built in. The folders are made
+when they are absent; those that are there have to be root's, and writable by nobody else.
+
+SIGTERM, SIGINT or SIGHUP ends it in order: jails go on, and the next daemon finds them. To end
+every jail, call appjail stop --all, as root, while the daemon runs.`,
+    },
     parameters: {
       flags: {
-        bus: text("The D-Bus to be on: system, session, none, or an address", "BUS"),
-        dataRoot: text("Where the homes are, by default /data", "DIR"),
-        stateDir: text("Where the registry of uids is, by default /var/lib/appjail", "DIR"),
-        runtimeDir: text("Where the sockets are, by default /run/appjail", "DIR"),
-        uidRange: text("The uids for profiles, by default 1100-1999", "FIRST-LAST"),
-        user: text("Whom the dispatcher runs as, by default appjail", "NAME|UID"),
+        ...places,
         linger: text("Seconds that an empty jail stays, by default 5", "S"),
         network: text("What network jails have: host or none", "NETWORK"),
-        profilesDir: text("Where the profiles are that come with the program", "DIR"),
-        adminProfiles: text("Your own for everybody, by default /etc/appjail/profiles", "DIR"),
-        config: text("The configuration, by default /etc/appjail/appjail.toml", "FILE"),
         logFormat: {
           kind: "enum",
           values: logFormats,
@@ -582,6 +614,26 @@ It ends with the jail, after the time of --for, or with appjail unlend.`,
       },
     },
     loader: lazily(async () => (await import("./daemon.ts")).daemon),
+  }),
+  doctor: buildCommand<DoctorFlags, [], Context>({
+    docs: {
+      brief: "Look whether all is here that appjail needs",
+      fullDescription:
+        `Tries what jails need: the kernel, bubblewrap, other programs, the daemon and its folders,
+uids, buses, and the session that it is called from. Each line says what was found, and where
+something is wrong, the command that mends it. It changes nothing. As root it can tell more.
+
+Give it the flags that the daemon has, where that has any. It ends with 111 when something fails.`,
+    },
+    parameters: {
+      flags: {
+        json,
+        busPolicy: toggle("Print the policy that a system bus needs, and look at nothing"),
+        ...places,
+        socket,
+      },
+    },
+    loader: lazily(async () => (await import("./doctor.ts")).doctor),
   }),
   completions: buildCommand<Record<never, never>, [shell: string], Context>({
     docs: {
@@ -613,37 +665,14 @@ It ends with the jail, after the time of --for, or with appjail unlend.`,
   }),
 };
 
-type Flag = { readonly brief: string; readonly kind: string };
-
 /** The verbs and their options, as they are declared above. */
-function verbs(): readonly VerbWords[] {
-  return Object.entries<Command<Context>>(routes).map(([name, { brief, parameters }]) => ({
-    name,
-    brief,
-    options: Object.entries<Flag>(parameters.flags ?? {}).map(([flag, { brief, kind }]) => ({
-      long: `--${flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
-      short: Object.entries(parameters.aliases ?? {}).find(([, of]) => of === flag)?.[0],
-      brief,
-      takesValue: kind !== "boolean",
-    })),
-  }));
-}
-
-/** A verb and its options, for the completions. */
-export interface VerbWords {
-  readonly name: string;
-  readonly brief: string;
-  readonly options: readonly {
-    readonly long: string;
-    readonly short: string | undefined;
-    readonly brief: string;
-    readonly takesValue: boolean;
-  }[];
+export function verbs(): readonly VerbWords[] {
+  return Object.entries<Command<Context>>(routes).map(([name, command]) =>
+    wordsOfVerb(name, command)
+  );
 }
 
 // --- What is said when it is used wrongly ----------------------------------------------------
-
-const topOptions = ["--help", "--version", "--socket"];
 
 /** `Cannot use X: why; did you mean "Y"?` */
 function cannotUse(
@@ -657,10 +686,6 @@ function cannotUse(
     ? `; see: appjail ${see}`
     : `; did you mean "${first.replaceAll("`", "")}"?`;
   return `Cannot use ${JSON.stringify(input)}: ${why}${advice}`;
-}
-
-function flagName(name: string): string {
-  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
 function usageText(verb: string): ApplicationText {
@@ -682,7 +707,9 @@ function usageText(verb: string): ApplicationText {
         ? cannotUse(
           input,
           "there is no such option",
-          topOptions.filter((one) => input.length > 3 && one.startsWith(input.slice(0, 4))),
+          topOptions.map(({ long }) => long).filter((one) =>
+            input.length > 3 && one.startsWith(input.slice(0, 4))
+          ),
           "help",
         )
         : cannotUse(input, "there is no such command", corrections, "help"),
@@ -719,9 +746,7 @@ function shortHelp(): string {
   const lines = align([
     ...verbs().map(({ name, brief }) => [`  ${name}`, brief]),
     [],
-    ["  --socket PATH", "Where the daemon listens; else $APPJAIL_SOCKET"],
-    ["  --version, -V", "Say which version this is"],
-    ["  --help, -h", "Say this, or after a command, explain that"],
+    ...topOptions.map((option) => [`  ${spellings(option).join(", ")}`, option.brief]),
   ]);
   return [
     "appjail: each application as its own user, in its own jail",
@@ -801,12 +826,8 @@ async function interpret(words: readonly string[], world: World): Promise<number
     },
     {
       help: help({
-        brief: "Explain this command",
-        formatting: {
-          useAliasInUsageLine: false,
-          onlyRequiredInUsageLine: false,
-          caseStyle: "convert-camel-to-kebab",
-        },
+        brief: helpOption.brief,
+        formatting,
       }),
     },
   );

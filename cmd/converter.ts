@@ -14,6 +14,7 @@ import { Fd, open, pipe, readSome, setNonblocking, writeSome } from "../ipc/fd.t
 import { poller } from "../ipc/poller.ts";
 import { compareTrees, type Difference } from "../core/compare.ts";
 import { within } from "../core/deadline.ts";
+import { setpriv } from "../core/drop.ts";
 import { AppjailError, asAppjailError, exitFailure } from "../core/errors.ts";
 import {
   effectiveUid,
@@ -55,7 +56,6 @@ import {
   rsync,
   rsyncFailure,
   rsyncHint,
-  setpriv,
 } from "../core/rsync.ts";
 import { type Survey, survey } from "../core/survey.ts";
 import { mountAt, mountType, volumeProgram } from "../core/volume.ts";

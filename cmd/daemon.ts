@@ -1,11 +1,12 @@
 /**
  * `appjail daemon`: what root types. It settles the options, and then becomes the helper: the same
- * process, executed anew, with a clean environment and no descriptor but the standard ones.
+ * process, executed anew, with a clean environment and no descriptor but the standard ones, and the
+ * listening socket where a service manager has handed it over.
  *
  * @module
  */
 import * as v from "valibot";
-import { closeAllOnExec, isOpen, open, readAll } from "../ipc/fd.ts";
+import { closeAllOnExec, isOpen, open, readAll, setCloseOnExec } from "../ipc/fd.ts";
 import { isErrno } from "../ipc/errno.ts";
 import { AppjailError, wordsOf } from "../core/errors.ts";
 import { openRootFolder } from "../core/home.ts";
@@ -29,6 +30,7 @@ import {
 } from "../core/launch.ts";
 import { logFormats, type LogStyle } from "../core/log.ts";
 import { absolutePath, parse } from "../core/names.ts";
+import { handedListener, serviceOf } from "../core/service.ts";
 import { type HelperOptions, helperOptions } from "../core/protocol.ts";
 import { form } from "../core/version.ts";
 
@@ -49,10 +51,10 @@ export interface DaemonFlags {
   readonly debug?: boolean | undefined;
 }
 
-const defaultConfig = "/etc/appjail/appjail.toml";
+export const defaultConfig = "/etc/appjail/appjail.toml";
 
 /** The configuration file: the same words as the flags', with TOML's underscores. */
-const configuration = v.strictObject({
+export const configuration = v.strictObject({
   bus: v.optional(v.string()),
   data_root: v.optional(v.string()),
   state_dir: v.optional(v.string()),
@@ -64,7 +66,14 @@ const configuration = v.strictObject({
   profiles_dir: v.optional(v.string()),
   admin_profiles: v.optional(v.string()),
   log_format: v.optional(v.picklist(logFormats)),
-  max_profiles: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1))),
+  max_profiles: v.optional(
+    v.pipe(
+      v.number(),
+      v.integer(),
+      v.minValue(1),
+      v.description("The most profiles that one person can have, by default 200"),
+    ),
+  ),
 });
 type Configuration = v.InferOutput<typeof configuration>;
 
@@ -97,6 +106,7 @@ export async function daemon(flags: DaemonFlags, world: DaemonWorld): Promise<ne
   // The folder in which it was started is not held for as long as it runs.
   Deno.chdir("/");
   closeAllOnExec();
+  if (options.listener) setCloseOnExec(handedListener, false);
   return execute(
     "/proc/self/exe",
     ["appjail-helper", ...words, "helper", JSON.stringify(options)],
@@ -106,15 +116,16 @@ export async function daemon(flags: DaemonFlags, world: DaemonWorld): Promise<ne
 
 /**
  * Where the profiles are that come with the program: beside it, as it was built or checked out, or
- * where a package has put them.
+ * where it was installed below the same prefix.
  */
-function shippedProfiles(script: string): string | null {
+export function shippedProfiles(script: string): string | null {
   const executable = readLink("root", "/proc/self/exe") ?? "/";
   // A bundle lies two folders below the launcher.
   const above = { compiled: [executable, 1], bundled: [script, 3], source: [script, 1] } as const;
   const [file, steps] = above[form];
   const beside = `${file.split("/").slice(0, -steps).join("/")}/profiles`;
-  return [beside, "/usr/share/appjail/profiles"]
+  const prefix = /^(.*)\/lib\/appjail\//.exec(file)?.[1] ?? "/usr";
+  return [beside, `${prefix}/share/appjail/profiles`]
     .find((path) => statusBehind(path)?.kind === "folder") ?? null;
 }
 
@@ -179,6 +190,7 @@ export function settle(
       "--admin-profiles",
       flags.adminProfiles ?? config.admin_profiles ?? "/etc/appjail/profiles",
     ),
+    ...serviceOf(env, Deno.pid),
     log: {
       format: flags.logFormat ?? config.log_format ?? "text",
       journal: isStream(env["JOURNAL_STREAM"], statusBehind("/proc/self/fd/2")),
@@ -243,7 +255,8 @@ function userOf(
   return { uid, gid };
 }
 
-async function configurationOf(flag: string | undefined): Promise<Configuration> {
+/** What the configuration file says. */
+export async function configurationOf(flag: string | undefined): Promise<Configuration> {
   const path = flag ?? defaultConfig;
   const wrong = (why: string): AppjailError =>
     new AppjailError("usage", `Cannot use the configuration ${path}: ${why}`);

@@ -5,6 +5,7 @@
  * @module
  */
 import { type BusCall, BusError, resolveBusAddress, serveBus, variant } from "../ipc/bus.ts";
+import { busName } from "../core/bus-policy.ts";
 import { pause } from "../core/deadline.ts";
 import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
 import type { Jails } from "../core/jails.ts";
@@ -25,7 +26,6 @@ import { version } from "../core/version.ts";
 import { missed, objectsOf, signals, tellSubscribers } from "./dispatcher-bus-jails.ts";
 import type { About, Asker, Records } from "./dispatcher-record.ts";
 
-const name = "org.appjail.AppJail";
 const path = "/org/appjail/AppJail";
 const interfaceName = "org.appjail.AppJail1";
 
@@ -92,7 +92,7 @@ export async function keepOnBus(bus: string, house: BusHouse): Promise<never> {
     try {
       const service = await serveBus({
         address,
-        name,
+        name: busName,
         path,
         interface: interfaceName,
         methods,
@@ -104,7 +104,7 @@ export async function keepOnBus(bus: string, house: BusHouse): Promise<never> {
         handle: (call) => answer(house, call),
       });
       const silence = tellSubscribers(service, jails, records);
-      log.info(`on the bus as ${name}`);
+      log.info(`on the bus as ${busName}`);
       delay = 250;
       told = "";
       const why = await service.closed;

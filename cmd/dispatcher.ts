@@ -125,6 +125,7 @@ export async function dispatcher(text: string): Promise<number> {
       .catch((error) => log.warn(`no D-Bus: ${wordsOf(error)}`));
   }
   const found = welcome.jails.length;
+  link.ready();
   log.info(`ready${found > 0 ? `, ${found} jail${found === 1 ? "" : "s"} found` : ""}`);
   await link.follow(jails);
   log.info("the helper is gone; leaving");

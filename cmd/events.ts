@@ -9,10 +9,11 @@ import { stopText, unlentText } from "../core/event-text.ts";
 import { exitText } from "../core/exit.ts";
 import { jsonText, printable } from "../core/log.ts";
 import type { Event } from "../core/protocol.ts";
+import { quoted } from "../core/shell-word.ts";
 import { fit } from "../core/table.ts";
 import { type Answer, ask, socketPath, type World, writeOut } from "./client.ts";
 import { parseProfile } from "./profiles.ts";
-import { clock, dayOf, quoted, widthOfOutput } from "./status.ts";
+import { clock, dayOf, widthOfOutput } from "./status.ts";
 import { parseDuration } from "./unlock.ts";
 
 export interface EventsFlags {

@@ -46,9 +46,9 @@ import { socketProblem } from "../core/lending.ts";
 import { roleEnvironment } from "../core/launch.ts";
 import { type Log, printable } from "../core/log.ts";
 import { type AbsolutePath, absolutePath, type AppUid } from "../core/names.ts";
+import { busProxy } from "../core/programs.ts";
 import type { Allocation } from "../core/protocol.ts";
 
-const proxy = "/usr/bin/xdg-dbus-proxy";
 /** In the folder of its jail, which is root's: the one where it listens is the owner's at first. */
 const logName = "bus-log";
 /** How long it may take until it listens. */
@@ -101,7 +101,7 @@ export class Buses {
       new AppjailError("start-failed", `Cannot start jail "${profile}": ${why}`);
     // It would run as root, and listen to an application.
     if (owner === 0) throw failed("root's profiles have no part in root's buses");
-    if (!exists(proxy)) {
+    if (!exists(busProxy)) {
       throw failed("xdg-dbus-proxy is not installed; try: apt install xdg-dbus-proxy");
     }
     const sessionSocket = buses.session_socket ?? parsedPath(`/run/user/${owner}/bus`);
@@ -137,7 +137,7 @@ export class Buses {
       using nothing = open("/dev/null", 0);
       spawn({
         path: drop[0] ?? "",
-        argv: [...drop, proxy, ...proxyWords(3, offered)],
+        argv: [...drop, busProxy, ...proxyWords(3, offered)],
         env: roleEnvironment,
         descriptors: [nothing.number, outWrite.number, errWrite.number, readyWrite.number],
         cwd: "/",

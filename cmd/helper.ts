@@ -17,6 +17,7 @@ import { accountOf, nameOf } from "../core/accounts.ts";
 import { type Cgroup, Cgroups } from "../core/cgroup.ts";
 import { pause, within } from "../core/deadline.ts";
 import { groupsFor } from "../core/devices.ts";
+import { dropTo, setpriv } from "../core/drop.ts";
 import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
 import { openRootFolder, prepareHome } from "../core/home.ts";
 import { hostLayout, hostText } from "../core/host.ts";
@@ -32,7 +33,6 @@ import {
 } from "../core/jail-folder.ts";
 import {
   changeMode,
-  changeModeAt,
   changeOwner,
   changeOwnerAt,
   effectiveUid,
@@ -55,6 +55,7 @@ import {
 import { Lending, ownerOf, readAsOwner, type StandIn } from "../core/lending.ts";
 import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
 import { heldBy, noLimits } from "../core/limits.ts";
+import { openListener, removeListener } from "../core/listener.ts";
 import { type Log, logOf, printable } from "../core/log.ts";
 import { type AbsolutePath, type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
 import {
@@ -80,11 +81,13 @@ import {
   protocolVersion,
   toHelper,
 } from "../core/protocol.ts";
+import { bubblewrap, prlimit } from "../core/programs.ts";
 import { Registry } from "../core/registry.ts";
 import { begin } from "../core/role.ts";
 import { filterFor } from "../core/seccomp.ts";
-import { form, version } from "../core/version.ts";
+import { tellManager } from "../core/service.ts";
 import { pulseCookieIn } from "../core/session.ts";
+import { form, version } from "../core/version.ts";
 import { authorityIn, x11Folder } from "../core/x11.ts";
 import { Buses } from "./helper-buses.ts";
 import { Conversions, type Order } from "./helper-conversions.ts";
@@ -93,9 +96,6 @@ import { Vaults } from "./helper-vaults.ts";
 import { JailContext } from "./helper-wayland.ts";
 import { makeCookie } from "./helper-x11.ts";
 
-const setpriv = "/usr/bin/setpriv";
-const prlimit = "/usr/bin/prlimit";
-const bubblewrap = "/usr/bin/bwrap";
 const shell = "/bin/sh";
 
 /** How long a jail may take to come up as far as its pid, and to be gone after it was killed. */
@@ -103,20 +103,6 @@ const startDeadline = 10_000;
 const endDeadline = 10_000;
 /** How long it may take before its home is cut off: what waits for that cannot be killed. */
 const hangPatience = 2_000;
-
-/** The words by which a process becomes a uid, in these groups, and nothing more. setpriv(1). */
-function dropTo(uid: number, gid: number, groups: readonly number[] = []): readonly string[] {
-  return [
-    setpriv,
-    `--reuid=${uid}`,
-    `--regid=${gid}`,
-    groups.length === 0 ? "--clear-groups" : `--groups=${groups.join(",")}`,
-    "--no-new-privs",
-    "--bounding-set=-all",
-    "--inh-caps=-all",
-    "--",
-  ];
-}
 
 /**
  * The command in its group, or else with so many processes and threads at the most. prlimit(1). What
@@ -151,7 +137,12 @@ interface Jail {
  * @param scripts the folder of the program's own files
  */
 export async function helper(text: string, scripts: string): Promise<number> {
-  const options = begin("helper", helperOptions(), text, []);
+  const options = begin(
+    "helper",
+    helperOptions(),
+    text,
+    ({ listener }) => listener ? ["socket"] : [],
+  );
   if (effectiveUid() !== 0) {
     throw new AppjailError("usage", "The helper has to be root: it gives each jail a uid");
   }
@@ -233,6 +224,7 @@ class Helper implements AsyncDisposable {
       // With two registries, a uid's home could be made for one profile and found by another.
       alone(this.#dataRoot, ".lock", `keeps homes in ${data_root}`, "--data-root"),
     ];
+    this.#listener = openListener(this.#runtime, runtime_dir, options.listener);
     this.#profiles = openProfiles(this.#state, options);
     const { shipped_profiles: shipped } = options;
     this.#shipped = shipped === null ? undefined : openFolder("root", shipped);
@@ -285,9 +277,6 @@ class Helper implements AsyncDisposable {
     this.#cgroups = new Cgroups(runtime_dir, log);
     const compiled = form === "compiled";
     stageProgram(this.#runtime, runtime_dir, compiled ? undefined : scripts);
-    removeFile(this.#runtime, "appjail.sock");
-    this.#listener = listen(`${runtime_dir}/appjail.sock`);
-    changeModeAt(this.#runtime, "appjail.sock", 0o666);
   }
 
   async run(asked: Promise<void>): Promise<number> {
@@ -296,13 +285,13 @@ class Helper implements AsyncDisposable {
     void this.#supervise();
     await asked;
     this.#leaving = true;
+    const stays = `${this.#live.size} jail${this.#live.size === 1 ? " stays" : "s stay"}`;
     this.#log.info(
       this.#live.size === 0
         ? "leaving"
-        : `leaving; ${this.#live.size} jail${
-          this.#live.size === 1 ? " stays" : "s stay"
-        } (appjail stop --all ends them, with a daemon)`,
+        : `leaving; ${stays} (appjail stop --all ends them, with a daemon)`,
     );
+    this.#tellManager({ STOPPING: "1", STATUS: `Leaving; ${stays}` });
     return 0;
   }
 
@@ -321,7 +310,8 @@ class Helper implements AsyncDisposable {
       });
     }
     this.#listener.close();
-    removeFile(this.#runtime, "appjail.sock");
+    // What was handed over is the service manager's, who may have another daemon serve it.
+    if (!this.#options.listener) removeListener(this.#runtime);
     await this.#conversions.close(this.#runtime);
     this.#buses.close(this.#runtime);
     // A watchdog needs the program's files no more than a jail: but what is left there is found again.
@@ -341,6 +331,10 @@ class Helper implements AsyncDisposable {
       }
     }
     for (const lock of this.#locks) lock.close();
+  }
+
+  #tellManager(words: Readonly<Record<string, string>>): void {
+    tellManager(this.#options.notify, words, this.#log);
   }
 
   // --- The dispatcher ------------------------------------------------------------------------
@@ -462,6 +456,8 @@ class Helper implements AsyncDisposable {
           throw new AppjailError("protocol", `the dispatcher speaks protocol ${message.protocol}`);
         }
         return;
+      case "ready":
+        return this.#tellManager({ READY: "1", STATUS: `Serving ${this.#options.runtime_dir}` });
       case "allocate":
         return this.#answer(channel, message.id, () => {
           const uid = this.#registry.allocate(message.owner, message.profile);

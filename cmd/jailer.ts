@@ -45,6 +45,7 @@ import {
   signalNumbers,
 } from "../core/names.ts";
 import { allPids, cpuOf, memoryOf, parentOf } from "../core/process.ts";
+import { busDaemon, prlimit } from "../core/programs.ts";
 import {
   type DispatcherToJailer,
   type ExitStatus,
@@ -624,8 +625,7 @@ class Jailer {
    */
   async #offerBus(): Promise<void> {
     const path = `/run/user/${this.#options.uid}/bus`;
-    const daemon = "/usr/bin/dbus-daemon";
-    if (!exists(daemon)) return;
+    if (!exists(busDaemon)) return;
     using socket = listen(path);
     for (let quickDeaths = 0; quickDeaths < 3;) {
       await poller.readable(socket.number);
@@ -639,7 +639,7 @@ class Jailer {
           "sh",
           "-c",
           'LISTEN_PID=$$ exec "$0" --session --address=systemd: --nofork --nopidfile',
-          daemon,
+          busDaemon,
         ],
         env: { ...baseEnvironment(this.#options.profile, this.#options.uid), LISTEN_FDS: "1" },
         descriptors: [nothing.number, nothing.number, nothing.number, socket.number],
@@ -680,7 +680,6 @@ function limited(
   argv: readonly string[],
   memory: number | null,
 ): readonly [path: string, argv: readonly string[]] {
-  const prlimit = "/usr/bin/prlimit";
   if (memory === null) return [path, argv];
   return [prlimit, [prlimit, `--data=${memory}`, "--", path, ...argv.slice(1)]];
 }

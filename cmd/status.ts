@@ -7,6 +7,7 @@ import { pause } from "../core/deadline.ts";
 import { heldTexts } from "../core/limits.ts";
 import { jsonText, printable } from "../core/log.ts";
 import type { HomeState, JailReport } from "../core/protocol.ts";
+import { quoted } from "../core/shell-word.ts";
 import { listen } from "../core/signals.ts";
 import { align, fit } from "../core/table.ts";
 import { ask, socketPath, type World, writeOut } from "./client.ts";
@@ -227,12 +228,6 @@ function isJail({ state }: JailReport): boolean {
 
 function homeWord({ kind, problem }: HomeState): string {
   return problem === null ? kind ?? "plain" : "refused";
-}
-
-/** A word as a shell takes it: quoted, unless nothing in it means anything to a shell. */
-export function quoted(word: string): string {
-  if (/^[\p{L}\p{M}\p{N}@%_+=:,./-]+$/u.test(word)) return word;
-  return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 /** Today's time, or the day. */

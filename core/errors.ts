@@ -48,6 +48,14 @@ const table = {
   "internal": { exit: exitFailure, bus: "Failed" },
 } as const satisfies Readonly<Record<string, Kind>>;
 
+/** What the statuses of appjail's own mean, in words that go on after "when". */
+export const exitMeanings = {
+  [exitUsage]: "you used appjail wrongly",
+  [exitFailure]: "appjail failed, or refused",
+  126: "the command is there and cannot be executed",
+  127: "the command is not found in the jail",
+} as const satisfies Readonly<Record<(typeof table)[keyof typeof table]["exit"], string>>;
+
 /** The name of a failure, as it travels in messages. */
 export type ErrorCode = keyof typeof table;
 

@@ -109,6 +109,11 @@ export class HelperLink {
     }
   }
 
+  /** Says that clients are heard. */
+  ready(): void {
+    this.#channel.send({ type: "ready" });
+  }
+
   /** Passes answers to those who wait for them, until the helper is gone. */
   async follow(
     told: Told,

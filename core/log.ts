@@ -105,6 +105,12 @@ export function logOf(role: string, style: LogStyle): Log {
   };
 }
 
+/** A log whose lines are kept, but those for debugging. */
+export function gathered(lines: string[]): Log {
+  const keep = (line: string): void => void lines.push(line);
+  return { style: plainStyle, warn: keep, info: keep, debug: () => {} };
+}
+
 /** The style that the options of a role ask for, where it is not sure that they are options at all. */
 export function styleIn(options: string): LogStyle {
   try {

@@ -85,6 +85,18 @@ export const sharedData: readonly string[] = [
   "/var/lib/xml-core",
 ];
 
+/**
+ * What the kernel tells of devices. A jail that has some sees it: the drivers of graphics cards find
+ * theirs here, and so does WebKit's own jail, which does not start without.
+ */
+const hardware: readonly string[] = [
+  "/sys/block",
+  "/sys/bus",
+  "/sys/class",
+  "/sys/dev",
+  "/sys/devices",
+];
+
 /** Where in the jail the program of the jailer lies. */
 export const programInJail = "/run/appjail";
 
@@ -214,6 +226,9 @@ export function planJail(plan: JailPlan): readonly string[] {
   add("--perms", "1777", "--tmpfs", "/dev/shm");
   for (const device of spec.devices) add("--dev-bind-try", device, device);
   add("--remount-ro", "/dev");
+  if (spec.devices.length > 0) {
+    for (const folder of hardware) add("--ro-bind-try", folder, folder);
+  }
   add("--perms", "1777", "--tmpfs", "/tmp");
   for (const folder of ["/var", "/var/cache", "/var/lib", "/var/lib/dbus"]) {
     add("--perms", "0755", "--dir", folder);

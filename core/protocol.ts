@@ -805,6 +805,7 @@ export type LiveJail = v.InferOutput<typeof liveJail>;
  * dispatcher                     helper
  *         ◀──────────────────────── hello
  *         ◀──────────────────────── welcome      (what was allocated, which jails live)
+ *   ready ───────────────────────▶               (clients are heard from now on)
  *   allocate ────────────────────▶
  *         ◀──────────────────────── allocated | refused
  *   homes ───────────────────────▶
@@ -846,6 +847,7 @@ export type LiveJail = v.InferOutput<typeof liveJail>;
 const dispatcherToHelper = once(() =>
   v.variant("type", [
     hello("dispatcher"),
+    v.strictObject({ type: v.literal("ready") }),
     v.strictObject({
       type: v.literal("allocate"),
       id: requestId,
@@ -1214,6 +1216,9 @@ export const helperOptions = once(() =>
     shipped_profiles: v.nullable(absolutePath),
     /** Where the administrator's are, if there are any. */
     admin_profiles: absolutePath,
+    /** What a service manager has handed over; core/service.ts. */
+    notify: v.nullable(argument),
+    listener: v.boolean(),
     log: logStyle(),
   })
 );

@@ -38,6 +38,8 @@ Deno.test("what nobody says anything about is as it is documented", () => {
     network: "host",
     shipped_profiles: null,
     admin_profiles: "/etc/appjail/profiles",
+    notify: null,
+    listener: false,
     log: { format: "text", journal: false, debug: false },
   });
 });
@@ -71,6 +73,8 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     network: "none",
     shipped_profiles: "/usr/share",
     admin_profiles: "/config/profiles",
+    notify: null,
+    listener: false,
     log: { format: "json", journal: false, debug: false },
   };
   deepEqual(settle({}, config, {}), fromConfig);
@@ -102,6 +106,8 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     network: "host",
     shipped_profiles: "/usr/lib",
     admin_profiles: "/flag/profiles",
+    notify: null,
+    listener: false,
     log: { format: "text", journal: false, debug: true },
   });
   equal(

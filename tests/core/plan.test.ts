@@ -460,7 +460,13 @@ Deno.test("what a profile wishes is a few more words, each at its place", () => 
     "--tmpfs /home/work/.cache/x",
     "--tmpfs /usr/share/games",
   ]);
-  deepEqual(added({ devices: ["/dev/snd"] }), ["--dev-bind-try /dev/snd /dev/snd"]);
+  // A driver finds its device by what the kernel tells, which is read and no more.
+  deepEqual(added({ devices: ["/dev/snd"] }), [
+    "--dev-bind-try /dev/snd /dev/snd",
+    ...["block", "bus", "class", "dev", "devices"].map((name) =>
+      `--ro-bind-try /sys/${name} /sys/${name}`
+    ),
+  ]);
   deepEqual(
     operations(planJail({ ...plan(merged), seccompFd: 7 })).filter((one) => !plain.includes(one)),
     ["--seccomp 7"],

@@ -284,6 +284,7 @@ export class Theatre implements AsyncDisposable {
     const { script } = this;
     switch (message.type) {
       case "hello":
+      case "ready":
       case "unlock":
       case "keep":
       case "lock":

@@ -385,6 +385,7 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
 
 const dispatcherToHelper: Samples<DispatcherToHelper> = {
   hello: [hello("dispatcher")],
+  ready: [{ type: "ready" }],
   allocate: [{ type: "allocate", id: 1, owner, profile }],
   homes: [{ type: "homes", id: 0, uids: [] }, { type: "homes", id: 0, uids: [uid] }],
   unlock: [{ type: "unlock", id: 3, uid }],
@@ -835,6 +836,8 @@ Deno.test("the options of the roles are as strict as messages", () => {
       network: "host",
       shipped_profiles: "/usr/share/appjail/profiles",
       admin_profiles: "/etc/appjail/profiles",
+      notify: "/run/systemd/notify",
+      listener: true,
       log: { format: "text", journal: false, debug: false },
     }],
     dispatcher: [dispatcherOptions(), {

@@ -6,7 +6,8 @@
  */
 import assert from "node:assert/strict";
 import { accountOf } from "../../core/accounts.ts";
-import { type Picture, readPng, readXwd } from "./picture.ts";
+import { searchPath } from "../../core/environment.ts";
+import { coloursOf, type Picture, readPng, readXwd } from "./picture.ts";
 import {
   execute,
   isRoot,
@@ -65,11 +66,11 @@ export function without(program: string): Required<Pick<WorldOptions, "wrap">> {
 }
 
 /** Those that come with the program. */
-const shippedProfiles = Deno.realPathSync(`${import.meta.dirname}/../../profiles`);
+export const shippedProfiles: string = Deno.realPathSync(`${import.meta.dirname}/../../profiles`);
 
-/** Whether a program is there: in the folders where Debian has those of its users, and services. */
+/** Whether a program is there: where a jail looks for it, and where Debian has those of services. */
 export function hasProgram(program: string): boolean {
-  return ["/usr/bin", "/usr/libexec"].some((folder) => {
+  return [...searchPath.split(":"), "/usr/libexec"].some((folder) => {
     try {
       return Deno.statSync(`${folder}/${program}`).isFile;
     } catch {
@@ -98,6 +99,21 @@ export function deskTest(
     },
   });
 }
+
+/** A window, as its compositor or its X server has it. */
+export interface Window {
+  readonly title: string;
+  readonly on: "wayland" | "x11";
+}
+
+export interface XServerOptions {
+  readonly width?: number;
+  readonly height?: number;
+  readonly words?: readonly string[];
+}
+
+/** The colour of weston's screen. */
+export const background = 0x204060;
 
 /** The desktop of uA. */
 export class Desk implements AsyncDisposable {
@@ -180,22 +196,56 @@ export class Desk implements AsyncDisposable {
 
   /** A Wayland compositor, with a screen of 640 × 480 in one colour. weston(1). */
   async compositor(): Promise<void> {
+    await this.#weston(["--backend=headless-backend.so", "--width=640", "--height=480"]);
+    await until(
+      "the background is drawn",
+      async () => (await this.screenshot()).pixels.every((colour) => colour === background),
+    );
+  }
+
+  /**
+   * A desktop for programs of both kinds, with a keyboard and a mouse, which a headless compositor has
+   * not: an X server, and on it, as large as its screen, a compositor.
+   */
+  async bothServers(width = 1280, height = 900): Promise<void> {
+    await this.xServer({ width, height });
+    await this.#weston(["--backend=x11-backend.so", `--width=${width}`, `--height=${height}`]);
+    await until("the background is drawn", async () => {
+      // All but the mouse's pointer.
+      const drawn = coloursOf(await this.xScreen()).get(background) ?? 0;
+      return drawn > 0.99 * width * height;
+    });
+  }
+
+  /** Starts weston, with a background of one colour and nothing else. */
+  async #weston(words: readonly string[]): Promise<void> {
     const settings = `${this.folder}/weston.ini`;
     await Deno.writeTextFile(
       settings,
-      "[core]\nidle-time=0\n[shell]\npanel-position=none\nbackground-color=0xff204060\n",
+      `[core]\nidle-time=0\n[shell]\npanel-position=none\nbackground-color=0xff${
+        background.toString(16)
+      }\n`,
     );
     this.env["WAYLAND_DISPLAY"] = "wayland-7";
     this.start("weston", [
-      ...["weston", "--backend=headless-backend.so", "--use-pixman", "--socket=wayland-7"],
-      // A screenshot is for those who debug.
-      ...["--width=640", "--height=480", "--debug", `--config=${settings}`],
+      ...["weston", ...words, "--use-pixman", "--socket=wayland-7", `--config=${settings}`],
+      // Screenshots, and what windows there are, are for those who debug.
+      "--debug",
     ]);
     await this.#listens("weston", `${this.folder}/wayland-7`);
-    await until(
-      "the background is drawn",
-      async () => (await this.screenshot()).pixels.every((colour) => colour === 0x204060),
-    );
+  }
+
+  /** What windows there are, where both servers run. weston-debug(1), xwininfo(1). */
+  async windows(): Promise<readonly Window[]> {
+    const scene = await this.done("weston-debug", "scene-graph");
+    const tree = await this.done("xwininfo", "-root", "-children");
+    return [
+      ...[...scene.matchAll(/, top-level window '(.*)' of .*, 0x[0-9a-f]+\):$/gm)]
+        .map(([, title = ""]): Window => ({ title, on: "wayland" })),
+      ...[...tree.matchAll(/^ +0x[0-9a-f]+ "(.*)": \((?:"(.*?)" ".*")?\) /gm)]
+        .filter(([, , program = ""]) => !/^(?:weston-1)?$/.test(program))
+        .map(([, title = ""]): Window => ({ title, on: "x11" })),
+    ];
   }
 
   /** What the compositor shows. */
@@ -211,11 +261,11 @@ export class Desk implements AsyncDisposable {
   }
 
   /**
-   * An X server with a screen of 320 × 240 that lets in who has its cookie. Xvfb(1).
+   * An X server with a small screen that lets in who has its cookie. Xvfb(1).
    *
-   * @param more further words for it
+   * @param words further words for it
    */
-  async xServer(...more: readonly string[]): Promise<void> {
+  async xServer({ width = 320, height = 240, words = [] }: XServerOptions = {}): Promise<void> {
     // Only root can make it; a machine without a desktop may have none.
     const sockets = "/tmp/.X11-unix";
     const made = await Deno.mkdir(sockets).then(() => true, () => false);
@@ -232,7 +282,7 @@ export class Desk implements AsyncDisposable {
     await this.done("xauth", "-q", "-f", authority, "add", ":0", ".", cookie);
     this.start("xvfb", [
       ...["Xvfb", "-displayfd", "1", "-auth", authority, "-noreset", "-nolisten", "tcp"],
-      ...["-screen", "0", "320x240x24", "-fbdir", this.folder, ...more],
+      ...["-screen", "0", `${width}x${height}x24`, "-fbdir", this.folder, ...words],
     ]);
     const number = await until(
       "Xvfb tells its number",

@@ -1,6 +1,7 @@
 /** What a home has where something is to be lent: it is told of, or it works, and nothing is lost. */
 import assert from "node:assert/strict";
-import { mountsBelow, person, personsGroup, withPerson } from "./lent.ts";
+import { mountsBelow } from "./lent.ts";
+import { person, personsGroup, withPerson } from "./person.ts";
 import { execute, firstUid, type Outcome, themeTest, type World } from "./world.ts";
 
 const options = {

@@ -12,12 +12,10 @@ import {
   keep,
   lend,
   mountsBelow,
-  person,
-  personsGroup,
   refused,
   unlend,
-  withPerson,
 } from "./lent.ts";
+import { person, personsGroup, withPerson } from "./person.ts";
 import { StandIn } from "./stand-in.ts";
 import { execute, firstUid, jailTest, themeTest, uA, until, World } from "./world.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { ownEtc, uA, uB, type World, type WorldOptions } from "./world.ts";
+import { uA, uB, type World } from "./world.ts";
 
 /** The groups that they have in passwd(5), by which their files are mapped. */
 export const groups: Readonly<Record<number, number>> = { [uA]: 60, [uB]: 12 };
@@ -78,21 +78,3 @@ export function mountsBelow(folder: string, pid: number | "self" = "self"): read
   return Deno.readTextFileSync(`/proc/${pid}/mounts`).split("\n")
     .map((line) => line.split(" ")[1] ?? "").filter((path) => path.startsWith(`${folder}/`));
 }
-
-/** Somebody with a home, `pat` in the scratch folder, whom only the daemon knows. */
-export const person = 46_123;
-export const personsGroup = 46_124;
-export const withPerson: Required<Pick<WorldOptions, "before" | "wrap">> = {
-  ...ownEtc,
-  before: async (folder) => {
-    await ownEtc.before(folder);
-    await Deno.writeTextFile(
-      `${folder}/etc/passwd`,
-      `pat:x:${person}:${personsGroup}::${folder}/pat:/bin/sh\n`,
-      { append: true },
-    );
-    await Deno.mkdir(`${folder}/pat`);
-    await Deno.chown(`${folder}/pat`, person, personsGroup);
-    await Deno.chmod(`${folder}/pat`, 0o700);
-  },
-};

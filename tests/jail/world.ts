@@ -64,7 +64,7 @@ export interface WorldOptions {
   readonly prefix?: string;
   /** Called with the scratch folder before the daemon starts. */
   readonly before?: (folder: string) => void | Promise<void>;
-  /** Puts the daemon's words into others, which have to end in an exec of them. */
+  /** Puts the words of the daemon, and of its bus, into others, which have to end in an exec of them. */
   readonly wrap?: (words: readonly string[], folder: string) => readonly string[];
 }
 
@@ -401,8 +401,11 @@ ${this.#options.policy ?? openPolicy}
 </busconfig>
 `,
     );
-    this.#bus = new Deno.Command("dbus-daemon", {
-      args: ["--nofork", "--nopidfile", `--config-file=${config}`],
+    const { wrap = (words) => words } = this.#options;
+    const words = ["dbus-daemon", "--nofork", "--nopidfile", `--config-file=${config}`];
+    const [command = "", ...args] = wrap(words, this.folder);
+    this.#bus = new Deno.Command(command, {
+      args,
       stdin: "null",
       stdout: "null",
       stderr: "null",
