@@ -47,10 +47,13 @@ const properties = [
 
 type Values = Readonly<Record<(typeof properties)[number]["name"], unknown>>;
 
-/** What the object of a jail says; `undefined` when there is no jail. */
+/**
+ * What the object of a jail says; `undefined` when there is no jail. One that has only been asked for
+ * is none yet: its home may be locked.
+ */
 function valuesOf(jail: Jail): Values | undefined {
   const { life, allocation: { profile, uid }, now } = jail;
-  if (life === "absent") return undefined;
+  if (life === "absent" || (life === "starting" && now.pid === undefined)) return undefined;
   return {
     Profile: profile,
     Uid: uid,
@@ -74,7 +77,7 @@ export function objectsOf(jails: Jails): BusObjects {
     interface: "org.appjail.AppJail1.Jail",
     properties,
     names: (uid) =>
-      jails.all().filter(({ life, allocation }) => life !== "absent" && allocation.owner === uid)
+      jails.all().filter((jail) => jail.allocation.owner === uid && valuesOf(jail) !== undefined)
         .map(({ allocation }) => nameOf(allocation.uid)),
     values: (uid, name) => {
       const jail = jails.all().find(({ allocation }) => nameOf(allocation.uid) === name);

@@ -272,8 +272,13 @@ jailTest("introspection names everything, and dbus-send and busctl can call it",
         "Run(in s profile, in as argv, in a{sv} options, out u uid, out s program); " +
         "Stop(in s profile, in b force); " +
         "Lend(in s profile, in s path, in a{sv} options, out s name); " +
-        "Unlend(in s profile, in s name); List(out aa{sv} jails); " +
-        "signals: properties: " +
+        "Unlend(in s profile, in s name); List(out aa{sv} jails); Subscribe(); Unsubscribe(); " +
+        "signals: JailStarted(s profile, u uid); " +
+        "JailStopped(s profile, u uid, s reason, s why); " +
+        "ProgramStarted(s profile, u uid, s program, s command); " +
+        "ProgramExited(s profile, u uid, s program, u status, u signal); " +
+        "HomeUnlocked(s profile, u uid); HomeLocked(s profile, u uid); Missed(u count); " +
+        "properties: " +
         '@org.freedesktop.DBus.Property.EmitsChangedSignal("false") ' +
         `readonly s Version = '${await version(world)}'; };`,
     );
@@ -409,6 +414,8 @@ jailTest(
           ["Stop", ["mine", "true"]],
           ["Lend", ["mine", "/tmp", "{}"]],
           ["Unlend", ["mine", "tmp"]],
+          ["Subscribe", []],
+          ["Unsubscribe", []],
         ] as const
       ) {
         refused(
@@ -418,6 +425,11 @@ jailTest(
         );
       }
       assert.equal((await world.client(["profiles"], { uid: uA })).stdout, "mine\n");
+      // Its owner is told, whose program it is that asks.
+      const { stdout } = await world.client(["events"], { uid: uA });
+      assert.match(stdout, /^[\d:]+ {2}mine +\d+ +refused +subscribe: A program in a jail cannot/m);
+      const own = "org.freedesktop.DBus.ObjectManager.GetManagedObjects";
+      assert.equal(await answer(world, own, [], firstUid), "(@a{oa{sa{sv}}} {},)");
     });
 
     await t.step("nor does it find the bus where it is", async () => {

@@ -176,7 +176,7 @@ jailTest("while a home is at work, nothing else is done with it", async () => {
     dispatcher.raw(encodeFrame(convert(uid)), pipes.map(({ number }) => number));
     for (const one of pipes) one.close();
     await begun(dispatcher);
-    const busy = /is being encrypted, decrypted or given another passphrase/;
+    const busy = /is being encrypted, decrypted, removed or given another passphrase/;
     const again = { ...convert(uid), id: 20 };
     await refused(dispatcher, again, ["a", "a"], busy);
     await refused(dispatcher, { type: "unlock", id: 21, uid } as never, ["a"], busy);

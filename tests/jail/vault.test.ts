@@ -85,7 +85,7 @@ for (const kind of volumeKinds) {
     });
     await t.step("it is locked soon after its last program, however long jails stay", async () => {
       await allLocked(world);
-      assert.equal((await world.status())[0].state, "locked");
+      await until("status says so", async () => (await world.status())[0].state === "locked");
     });
     await t.step(`plain ${kind} opens it, and finds every change`, async () => {
       await openPlainly(kind, home, `${world.folder}/look`, async () => {

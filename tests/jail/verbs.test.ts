@@ -451,7 +451,7 @@ jailTest("the daemon is found where one says, and its profiles are completed", a
     assert.deepEqual(await complete("logs", "-f", "m"), ["mail"]);
     assert.deepEqual(await complete("run", "-p", ""), ["mail", "work"]);
     assert.deepEqual(await complete("run", "--profile", "=", "w"), ["work"]);
-    assert.deepEqual(await complete("sta"), ["status"]);
+    assert.deepEqual(await complete("statu"), ["status"]);
     assert((await complete("run", "-p", "work", "--e")).includes("--env"));
     assert((await complete("stop", "--")).includes("--timeout"));
   });
