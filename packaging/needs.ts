@@ -12,10 +12,12 @@ export const purposes = [
 ] as const;
 export type Purpose = typeof purposes[number];
 
-/** A program that is called, and the Debian package that has it. */
+/** A program that is called, or a file by which something else is known, and the Debian package. */
 export interface Need {
   readonly program: string;
   readonly package: string;
+  /** Where it is, if it is no program that could be found. */
+  readonly file?: string;
 }
 
 /** For running jails at all. */
@@ -29,6 +31,18 @@ const always: readonly Need[] = [
 const busClients: readonly Need[] = [
   { program: "gdbus", package: "libglib2.0-bin" },
   { program: "dbus-send", package: "dbus-bin" },
+];
+
+/** The same, with programs of one's own in other languages: docs/call-from-*.md. */
+const busLibraries: readonly Need[] = [
+  { program: "busctl", package: "systemd" },
+  { program: "dbus-monitor", package: "dbus-bin" },
+  { program: "node", package: "nodejs" },
+  {
+    program: "python3-gi",
+    package: "python3-gi",
+    file: "/usr/lib/python3/dist-packages/gi/__init__.py",
+  },
 ];
 
 /** What people run on a terminal. */
@@ -156,6 +170,7 @@ const extra: Readonly<Record<Purpose, readonly Need[]>> = {
   demo: busClients,
   test: [
     ...busClients,
+    ...busLibraries,
     ...terminalPrograms,
     ...vaultPrograms,
     ...fileSystems,

@@ -14,21 +14,27 @@ export function missingOf(
   needs: readonly Need[],
   searchPath: string,
   isProgram: (path: string) => boolean,
+  isFile: (path: string) => boolean = isProgram,
 ): readonly Need[] {
   // A user's PATH lacks the sbin folders, and these programs may be in one; others are for services.
   const folders = new Set(
     `${searchPath}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/libexec:/usr/games`
       .split(":").filter((folder) => folder.startsWith("/")),
   );
-  return needs.filter(({ program }) =>
-    ![...folders].some((folder) => isProgram(`${folder}/${program}`))
+  return needs.filter(({ program, file }) =>
+    file !== undefined
+      ? !isFile(file)
+      : ![...folders].some((folder) => isProgram(`${folder}/${program}`))
   );
 }
 
 function isProgram(path: string): boolean {
+  return isFile(path) && ((Deno.statSync(path).mode ?? 0) & 0o111) !== 0;
+}
+
+function isFile(path: string): boolean {
   try {
-    const { isFile, mode } = Deno.statSync(path);
-    return isFile && ((mode ?? 0) & 0o111) !== 0;
+    return Deno.statSync(path).isFile;
   } catch {
     return false;
   }
@@ -38,7 +44,7 @@ function isProgram(path: string): boolean {
 function missing(purpose: Purpose | undefined): readonly Need[] {
   // What runs in a jail is not looked for where the caller's own programs are.
   const path = purpose === "programs" || purpose === "shipped" ? "" : Deno.env.get("PATH") ?? "";
-  return missingOf(needsFor(purpose), path, isProgram);
+  return missingOf(needsFor(purpose), path, isProgram, isFile);
 }
 
 /** Runs a command whose output people see as it comes; tells whether it succeeded. */

@@ -250,7 +250,8 @@ function most(texts: readonly string[]): Settings {
   const has = (word: string): boolean => all.includes(word);
   const word = <W extends string>(words: readonly W[], fallback: W): W =>
     words.find((one) => has(`"${one}"`) || has(`'${one}'`)) ?? fallback;
-  const strings = [...all.matchAll(/"([^"\n\\]*)"|'([^'\n]*)'/g)].map(([, a, b]) => a ?? b ?? "");
+  const strings = [...all.matchAll(/"((?:[^"\n\\]|\\.)*)"|'([^'\n]*)'/g)]
+    .map(([, basic, literal]) => basic?.replace(/\\(["\\])/g, "$1") ?? literal ?? "");
   const rules = strings.filter((one) => one.includes("."));
   const names = strings.filter((one) => !one.includes("/") && one !== "");
   const filtered = has("filtered");
