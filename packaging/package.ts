@@ -29,7 +29,7 @@ export interface PackageOptions {
 /** Whom to write to: Debian's own variables say it, dpkg-buildpackage(1). */
 function maintainer(): string {
   const name = Deno.env.get("DEBFULLNAME") || "the appjail authors";
-  return `${name} <${Deno.env.get("DEBEMAIL") || "appjail@packages.debian.org"}>`;
+  return `${name} <${Deno.env.get("DEBEMAIL") || "maintainers@appjail.invalid"}>`;
 }
 
 /** Debian's name of the architecture that this runs on. */
