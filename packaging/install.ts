@@ -7,7 +7,7 @@
  * @module
  */
 import { build } from "./build.ts";
-import { pages } from "./pages.ts";
+import { manPages } from "./man.ts";
 import { type Entry, makeFolders, place, treeOf } from "./tree.ts";
 
 /** Where it is written down, below the prefix. */
@@ -177,7 +177,7 @@ export async function install(options: InstallOptions): Promise<void> {
     const entry = `${Deno.realPathSync(`${import.meta.dirname}/..`)}/main.ts`;
     const made = await build({ entry, out: scratch, base, say });
     const tree = { prefix, habit: "local", built: scratch, form: made } as const;
-    putEntries(await treeOf({ ...tree, pages: await pages() }), folder);
+    putEntries(await treeOf({ ...tree, pages: await manPages() }), folder);
   } finally {
     Deno.removeSync(scratch, { recursive: true });
   }

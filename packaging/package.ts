@@ -8,7 +8,7 @@
  */
 import manifest from "../deno.json" with { type: "json" };
 import { build } from "./build.ts";
-import { pages } from "./pages.ts";
+import { manPages } from "./man.ts";
 import { sourceDate } from "./source-date.ts";
 import { compressed, debianFile, type Entry, makeFolders, place, treeOf } from "./tree.ts";
 
@@ -29,7 +29,7 @@ export interface PackageOptions {
 /** Whom to write to: Debian's own variables say it, dpkg-buildpackage(1). */
 function maintainer(): string {
   const name = Deno.env.get("DEBFULLNAME") || "the appjail authors";
-  return `${name} <${Deno.env.get("DEBEMAIL") || "appjail@packages.debian.org"}>`;
+  return `${name} <${Deno.env.get("DEBEMAIL") || "maintainers@appjail.invalid"}>`;
 }
 
 /** Debian's name of the architecture that this runs on. */
@@ -40,12 +40,15 @@ function architecture(): string {
   return name;
 }
 
-/** The newest version of the C library whose symbols a program asks for. */
+/** What our own calls take that Deno does not: posix_spawn_file_actions_addclosefrom_np(3). */
+const ownLibc = 34;
+
+/** The version of the C library that a program needs: its own and ours. */
 export function libcOf(program: Uint8Array): string {
   const text = new TextDecoder("latin1").decode(program);
   const minors = [...text.matchAll(/GLIBC_2\.([0-9]+)/g)].map(([, minor]) => Number(minor));
   if (minors.length === 0) throw new Error("Cannot tell which C library the program needs");
-  return `2.${minors.reduce((most, minor) => Math.max(most, minor))}`;
+  return `2.${minors.reduce((most, minor) => Math.max(most, minor), ownLibc)}`;
 }
 
 /** The package's description of itself. deb-control(5). */
@@ -57,7 +60,7 @@ function control(
   },
 ): string {
   const depends = [
-    "bubblewrap",
+    "bubblewrap (>= 0.5)",
     "debconf (>= 0.5) | debconf-2.0",
     `libc6 (>= ${libc})`,
     "libgcc-s1 (>= 3.0)",
@@ -140,7 +143,7 @@ export async function makePackage(options: PackageOptions): Promise<string> {
     const built = `${scratch}/built`;
     const form = await build({ entry, out: built, base, say });
     const entries: readonly Entry[] = [
-      ...await treeOf({ prefix: "/usr", habit: "debian", built, form, pages: await pages() }),
+      ...await treeOf({ prefix: "/usr", habit: "debian", built, form, pages: await manPages() }),
       {
         kind: "bytes",
         path: "share/doc/appjail/changelog.gz",

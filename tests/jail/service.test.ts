@@ -51,9 +51,12 @@ jailTest("a socket that is handed over is served as it is, and stays", async () 
   assert.deepEqual([(mode ?? 0) & 0o777, gid], [0o660, uA]);
 
   // Who comes while there is no daemon waits, and the next one serves them.
-  await world.shell("work", "echo there > /tmp/note");
-  const running = world.spawn(["run", "-p", "work", "sleep", "1000"]);
-  await until("it runs", async () => (await world.status())[0]?.programs.length > 0);
+  const script = "echo there > /tmp/note; exec sleep 1000";
+  const running = world.spawn(["run", "-p", "work", "sh", "-c", script]);
+  await until("it runs", async () => {
+    const look = await world.client(["run", "-p", "work", "cat", "/tmp/note"]);
+    return look.stdout === "there\n";
+  });
   assert.equal(await world.stopDaemon(), 0);
   assert.equal(Deno.lstatSync(world.socket).ino, ino);
   using waiting = connect(world.socket);
