@@ -7,6 +7,7 @@
  * folders and uids of a daemon with its default settings stand for those of the world under test.
  */
 import assert from "node:assert/strict";
+import { busPolicy } from "../core/bus-policy.ts";
 import {
   asUser,
   execute,
@@ -209,6 +210,11 @@ for (const page of pages) {
 function policies(text: string): string {
   return [...text.matchAll(/<policy [\s\S]*?<\/policy>/g)].map(([policy]) => policy).join("\n");
 }
+
+Deno.test("the policy that is shown is the one that the doctor prints", () => {
+  const shown = blocksOf(textOf("docs/dbus.md")).find(({ kind }) => kind === "xml");
+  assert.equal(shown?.lines.join("\n"), busPolicy("appjail").trimEnd());
+});
 
 const usualPolicy = "/usr/share/dbus-1/system.conf";
 

@@ -26,6 +26,7 @@ const lanes = Math.min(3, navigator.hardwareConcurrency + 1);
 /** The files that take longest, which come first, so that no lane goes on when the others are done. */
 export const longest: readonly string[] = [
   "tests/jail/vault-failures.test.ts",
+  "tests/jail/doctor.test.ts",
   "tests/jail/convert.test.ts",
   "tests/jail/copy.test.ts",
   "tests/jail/crash.test.ts",

@@ -220,7 +220,7 @@ Deno.test("fish offers the same", { ignore: !isInstalled("fish") }, async () => 
   scratch.file("appjail", `#!/bin/sh\nprintf '%s\\n' ${profiles.join(" ")}\n`, 0o755);
   const lines: Readonly<Record<string, readonly string[]>> = {
     "st": ["status", "stop"],
-    "--socket /x prof": ["profiles"],
+    "--socket /x prof": ["profile", "profiles"],
     "stop ": profiles,
     "run -p w": ["web", "work"],
     "help r": ["run"],
