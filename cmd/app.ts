@@ -19,7 +19,8 @@ import {
   type StricliProcess,
   text_en,
 } from "@stricli/core";
-import { AppjailError, exitFailure, exitUsage, wordsOf } from "../core/errors.ts";
+import { AppjailError, exitFailure, exitMeanings, exitUsage, wordsOf } from "../core/errors.ts";
+import { logFormats } from "../core/log.ts";
 import { parseSignal } from "../core/names.ts";
 import { align } from "../core/table.ts";
 import { complain, type World, writeOut } from "./client.ts";
@@ -28,6 +29,7 @@ import type { DaemonFlags } from "./daemon.ts";
 import type { DesktopFlags } from "./desktop.ts";
 import type { DoctorFlags } from "./doctor.ts";
 import type { DecryptWords, EncryptFlags, PasswdFlags } from "./encrypt.ts";
+import type { EventsFlags } from "./events.ts";
 import type { LendFlags, UnlendFlags } from "./lend.ts";
 import type { LogsFlags } from "./logs.ts";
 import type { PlanFlags } from "./plan.ts";
@@ -36,8 +38,18 @@ import type { ProfilesFlags } from "./profiles.ts";
 import type { KillFlags, ProgramsFlags, PsFlags } from "./programs.ts";
 import type { ShellFlags } from "./shell.ts";
 import type { StatusFlags } from "./status.ts";
+import type { StatsFlags } from "./stats.ts";
 import type { StopFlags } from "./stop.ts";
 import type { UnlockFlags } from "./unlock.ts";
+import {
+  flagName,
+  formatting,
+  helpOption,
+  spellings,
+  topOptions,
+  type VerbWords,
+  wordsOfVerb,
+} from "./verb-words.ts";
 
 /** What run has, for its help; it is not stricli that parses it. */
 interface RunWords {
@@ -144,6 +156,11 @@ function profiles(brief: string) {
   return { kind: "array", parameter: profile(brief, false) } as const;
 }
 
+/** The statuses of appjail's own, and what they mean. */
+function exitWords(statuses: readonly (keyof typeof exitMeanings)[]): string {
+  return statuses.map((status) => `  ${status}  ${exitMeanings[status]}`).join("\n");
+}
+
 // --- The verbs -------------------------------------------------------------------------------
 
 const routes = {
@@ -165,9 +182,9 @@ program's, options too. COMMAND is looked up in the jail's PATH.
 An argument that is the path of a file of yours is lent to the program, to read, for as long as it
 runs, and is its path in the jail there: appjail run evince report.pdf
 
-The exit status is the program's: 128 and the signal's number when a signal ended it, 127 when
-it is not found, 126 when it cannot be executed; 100 when you used appjail wrongly, and 111
-when appjail failed.`,
+The exit status is the program's, 128 and the signal's number when a signal ended it; else
+
+${exitWords([127, 126, exitUsage, exitFailure])}`,
     },
     parameters: {
       // Only for the help and the completions: run parses its own words, for speed; see run.ts.
@@ -364,6 +381,44 @@ Ends with the program's status.`,
     },
     loader: lazily(async () => (await import("./logs.ts")).logs),
   }),
+  events: buildCommand<EventsFlags, [profile?: string], Context>({
+    docs: {
+      brief: "Show what has happened to your jails, and what happens",
+      fullDescription:
+        `A line for each jail that has started or stopped, each program that was started or has
+ended, each home that was unlocked or locked, whatever was lent or taken back, and each request that
+was refused. The daemon keeps the last 500 of each person's, for as long as it runs.`,
+    },
+    parameters: {
+      flags: {
+        follow: toggle("Go on as more happens"),
+        since: text("None that are older, such as 10m, 8h, 1d", "TIME"),
+        json: toggle("Print JSON, an object a line"),
+        all: toggle("Everybody's; only root may see them"),
+        socket,
+      },
+      aliases: { f: "follow" },
+      positional: { kind: "tuple", parameters: [profile("Only this one's", true)] },
+    },
+    loader: lazily(async () => (await import("./events.ts")).events),
+  }),
+  stats: buildCommand<StatsFlags, [], Context>({
+    docs: {
+      brief: "Count starts and joins of jails, their times and failures",
+      fullDescription:
+        `Counts since the daemon was started. START is the time from a request to a program that
+runs in a new jail, JOIN the same for a jail that is there; what a person takes for a passphrase is
+no part of it. Medians and the 95th percentile (P95) are those of the last 256 times.`,
+    },
+    parameters: {
+      flags: {
+        json,
+        all: toggle("Everybody's; only root may see them"),
+        socket,
+      },
+    },
+    loader: lazily(async () => (await import("./stats.ts")).stats),
+  }),
   profiles: buildCommand<ProfilesFlags, [], Context>({
     docs: { brief: "List your profiles" },
     parameters: { flags: { json, socket } },
@@ -381,7 +436,8 @@ Ends with the program's status.`,
         "diff NAME [--json]",
         "delete NAME [--home] [--yes]",
       ],
-      fullDescription: `A profile says what an application may touch: docs/profile.md has every key.
+      fullDescription:
+        `A profile says what an application may touch: appjail-profile(5) has every key.
 
 list shows those that there are, and where they are from. show prints what is written about one, or
 with --resolved what it comes to. new makes one of your own, which may begin with another. edit lets
@@ -394,7 +450,7 @@ own text; with --home, all that there is of the profile, once you know how much 
         json,
         resolved: toggle("What it comes to, and which file says so"),
         names: toggle("The names alone"),
-        from: text("The profile that the new one begins with", "NAME"),
+        from: text("The profile that the new one begins with", "PROFILE"),
         home: toggle("Delete the home, too, and give its uid back"),
         yes: toggle("Delete the home without asking"),
         socket,
@@ -531,12 +587,29 @@ It ends with the jail, after the time of --for, or with appjail unlend.`,
     loader: lazily(async () => (await import("./lend.ts")).unlend),
   }),
   daemon: buildCommand<DaemonFlags, [], Context>({
-    docs: { brief: "Start the daemon; root only" },
+    docs: {
+      brief: "Start the daemon; root only",
+      fullDescription:
+        `Gives each application a user of its own, starts its jail, and answers on a socket and on D-Bus.
+It stays in the foreground and logs to standard error, a line for each thing worth knowing.
+
+A flag holds over the configuration file, and the file over what is built in. The folders are made
+when they are absent; those that are there have to be root's, and writable by nobody else.
+
+SIGTERM, SIGINT or SIGHUP ends it in order: jails go on, and the next daemon finds them. To end
+every jail, call appjail stop --all, as root, while the daemon runs.`,
+    },
     parameters: {
       flags: {
         ...places,
         linger: text("Seconds that an empty jail stays, by default 5", "S"),
         network: text("What network jails have: host or none", "NETWORK"),
+        logFormat: {
+          kind: "enum",
+          values: logFormats,
+          brief: "How the log is written, by default text",
+          optional: true,
+        },
         debug: toggle("Log more"),
       },
     },
@@ -592,37 +665,14 @@ Give it the flags that the daemon has, where that has any. It ends with 111 when
   }),
 };
 
-type Flag = { readonly brief: string; readonly kind: string };
-
 /** The verbs and their options, as they are declared above. */
-function verbs(): readonly VerbWords[] {
-  return Object.entries<Command<Context>>(routes).map(([name, { brief, parameters }]) => ({
-    name,
-    brief,
-    options: Object.entries<Flag>(parameters.flags ?? {}).map(([flag, { brief, kind }]) => ({
-      long: `--${flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
-      short: Object.entries(parameters.aliases ?? {}).find(([, of]) => of === flag)?.[0],
-      brief,
-      takesValue: kind !== "boolean",
-    })),
-  }));
-}
-
-/** A verb and its options, for the completions. */
-export interface VerbWords {
-  readonly name: string;
-  readonly brief: string;
-  readonly options: readonly {
-    readonly long: string;
-    readonly short: string | undefined;
-    readonly brief: string;
-    readonly takesValue: boolean;
-  }[];
+export function verbs(): readonly VerbWords[] {
+  return Object.entries<Command<Context>>(routes).map(([name, command]) =>
+    wordsOfVerb(name, command)
+  );
 }
 
 // --- What is said when it is used wrongly ----------------------------------------------------
-
-const topOptions = ["--help", "--version", "--socket"];
 
 /** `Cannot use X: why; did you mean "Y"?` */
 function cannotUse(
@@ -636,10 +686,6 @@ function cannotUse(
     ? `; see: appjail ${see}`
     : `; did you mean "${first.replaceAll("`", "")}"?`;
   return `Cannot use ${JSON.stringify(input)}: ${why}${advice}`;
-}
-
-function flagName(name: string): string {
-  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
 function usageText(verb: string): ApplicationText {
@@ -661,7 +707,9 @@ function usageText(verb: string): ApplicationText {
         ? cannotUse(
           input,
           "there is no such option",
-          topOptions.filter((one) => input.length > 3 && one.startsWith(input.slice(0, 4))),
+          topOptions.map(({ long }) => long).filter((one) =>
+            input.length > 3 && one.startsWith(input.slice(0, 4))
+          ),
           "help",
         )
         : cannotUse(input, "there is no such command", corrections, "help"),
@@ -698,9 +746,7 @@ function shortHelp(): string {
   const lines = align([
     ...verbs().map(({ name, brief }) => [`  ${name}`, brief]),
     [],
-    ["  --socket PATH", "Where the daemon listens; else $APPJAIL_SOCKET"],
-    ["  --version, -V", "Say which version this is"],
-    ["  --help, -h", "Say this, or after a command, explain that"],
+    ...topOptions.map((option) => [`  ${spellings(option).join(", ")}`, option.brief]),
   ]);
   return [
     "appjail: each application as its own user, in its own jail",
@@ -780,12 +826,8 @@ async function interpret(words: readonly string[], world: World): Promise<number
     },
     {
       help: help({
-        brief: "Explain this command",
-        formatting: {
-          useAliasInUsageLine: false,
-          onlyRequiredInUsageLine: false,
-          caseStyle: "convert-camel-to-kebab",
-        },
+        brief: helpOption.brief,
+        formatting,
       }),
     },
   );

@@ -33,7 +33,8 @@ import { daemonChecks } from "./doctor-daemon.ts";
 import { readSettings } from "./doctor-settings.ts";
 
 /** The daemon's, so that its things are looked for where it has them; and the doctor's own. */
-export interface DoctorFlags extends Omit<DaemonFlags, "linger" | "network" | "debug"> {
+export interface DoctorFlags
+  extends Omit<DaemonFlags, "linger" | "network" | "logFormat" | "debug"> {
   readonly json?: boolean | undefined;
   readonly busPolicy?: boolean | undefined;
   readonly socket?: string | undefined;

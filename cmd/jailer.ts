@@ -34,7 +34,7 @@ import {
   spawn,
   statusBehind,
 } from "../core/kernel.ts";
-import { type Log, logOf } from "../core/log.ts";
+import { type Log, logOf, plainStyle } from "../core/log.ts";
 import { type Monitor, type MonitorReport, parseReport, startMonitored } from "../core/monitor.ts";
 import {
   type AbsolutePath,
@@ -94,8 +94,8 @@ export async function jailer(text: string): Promise<number> {
     "jailer",
     jailerOptions(),
     text,
-    // The last, a pipe, is held and no more; see cmd/helper-buses.ts.
-    ({ proxy }) => proxy ? ["socket", "file", "other"] : ["socket", "file"],
+    // Pipes are held and no more; see cmd/helper-buses.ts and cmd/helper-wayland.ts.
+    ({ pipes }) => ["socket", "file", ...Array<"other">(pipes).fill("other")],
   );
   forbidInspection();
   provePowerless(options.groups);
@@ -106,7 +106,7 @@ export async function jailer(text: string): Promise<number> {
   ignore("SIGHUP");
   ignore("SIGINT");
   leaveFaultsToKernel();
-  const inside = new Jailer(options, new Fd(3), logOf("appjail-jailer", false));
+  const inside = new Jailer(options, new Fd(3), logOf("jailer", plainStyle));
   for (const name of ["ffi", "env", "read", "write", "net", "run", "sys"] as const) {
     Deno.permissions.revokeSync({ name });
   }

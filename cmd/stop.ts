@@ -62,10 +62,14 @@ async function end(
   for await (const message of ask(socketPath(flags.socket, world.env), request)) {
     if (message.type !== "stopped") continue;
     any = true;
-    const { profile, killed, problem } = message;
+    const { profile, ran, killed, problem } = message;
     if (problem !== null) {
       failed = true;
       writeOut(`${profile}: ${printable(problem)}\n`, Deno.stderr);
+      continue;
+    }
+    if (verb === "stop" && !ran) {
+      writeOut(`${profile} was not running\n`, Deno.stdout);
       continue;
     }
     const programs = killed === 1 ? "1 program" : `${killed} programs`;

@@ -15,6 +15,7 @@ import {
   warning,
 } from "./diagnosis.ts";
 import { limitNames } from "./limits.ts";
+import { gathered } from "./log.ts";
 import type { HelperOptions } from "./protocol.ts";
 import { quoted } from "./shell-word.ts";
 
@@ -25,7 +26,7 @@ export function cgroupChecks(options: HelperOptions): readonly Check[] {
 function cgroups(looker: Looker, { runtime_dir, last_uid }: HelperOptions): Finding {
   if (looker.uid !== 0) return needsRoot;
   const complaints: string[] = [];
-  const log = { info: (line: string) => void complaints.push(line), debug: () => {} };
+  const log = gathered(complaints);
   // Another's name: nothing of the daemon's own groups is touched.
   const groups = new Cgroups(`${runtime_dir}-doctor`, log);
   let holds: ReadonlySet<string> = new Set();

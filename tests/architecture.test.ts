@@ -134,26 +134,27 @@ Deno.test("no part of Node is reached from main, run, a copy, a passphrase, help
   }
 });
 
-Deno.test("dbus-next stands behind one file, which the dispatcher's bus door alone loads", () => {
+Deno.test("dbus-next stands behind one file, for the dispatcher's bus door and the doctor", () => {
   const users = (wanted: (name: string) => boolean): readonly string[] =>
     [
       ...new Set(all.filter((one) => ours(one.from) && wanted(one.to)).map((one) => one.from)),
     ].sort();
   const direct = users((name) => name.startsWith("npm:") && name.includes("dbus-next"));
   assertEquals(direct, ["ipc/bus.ts"]);
-  assertEquals(users((name) => name === "ipc/bus.ts"), ["cmd/dispatcher-bus.ts"]);
+  const behind = (name: string): boolean => name.startsWith("ipc/bus");
+  assertEquals(users(behind).filter((name) => !behind(name)), [
+    "cmd/dispatcher-bus-jails.ts",
+    "cmd/dispatcher-bus.ts",
+    "cmd/doctor-bus.ts",
+  ]);
+  assertEquals(users((name) => name === "cmd/doctor-bus.ts"), ["cmd/doctor.ts"]);
+  assertEquals(users((name) => name === "cmd/dispatcher-bus-jails.ts"), ["cmd/dispatcher-bus.ts"]);
   assertEquals(users((name) => name === "cmd/dispatcher-bus.ts"), ["cmd/dispatcher.ts"]);
   const door = all.find((one) => one.to === "cmd/dispatcher-bus.ts");
   assertEquals(door?.dynamic, true);
 });
 
 Deno.test("the doctor, who asks a bus one question, does so without dbus-next", () => {
-  const behind = (name: string): boolean => name.startsWith("ipc/bus");
-  const users = all.filter((one) => ours(one.from) && !behind(one.from) && behind(one.to));
-  assertEquals([...new Set(users.map(({ from }) => from))].sort(), [
-    "cmd/dispatcher-bus.ts",
-    "cmd/doctor-bus.ts",
-  ]);
   assertEquals(packages(loadedBy("cmd/doctor.ts")), ["deno-std", "valibot"]);
 });
 

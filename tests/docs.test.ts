@@ -1,24 +1,32 @@
 /**
- * The documentation: its links lead somewhere, and what it shows happens.
+ * The documentation: its links lead somewhere, what it shows happens, and what it lists is all that
+ * there is.
  *
  * A block that begins with ```console run is a session. `$ ` begins a command of a person's, `# ` one
  * of root's, and the lines after it are what it has to print. A block that begins with ```sh run is a
- * script that has to succeed. Any number that is shown stands for any other, and … for any text. The
- * folders and uids of a daemon with its default settings stand for those of the world under test.
+ * script that has to succeed. One that begins with ```python run or ```js run is a program, and the
+ * block ```text prints after it what it has to print. Any number that is shown stands for any other, and … for any text. The
+ * folders and uids of a daemon with its default settings stand for those of the world under test. The
+ * person is alice, at home in /home/alice; see tests/docs-world.ts.
+ *
+ * A remark before a block, `<!-- before: SCRIPT -->`, is done before it; a passphrase that is asked for
+ * is always the same one. A block of commands that is not run has a remark that says why:
+ * `<!-- not run: why -->`.
+ * A block of TOML is a profile, or the daemon's settings where its first line says so.
  */
 import assert from "node:assert/strict";
 import { busPolicy } from "../core/bus-policy.ts";
-import {
-  asUser,
-  execute,
-  firstUid,
-  isRoot,
-  jailTest,
-  type Outcome,
-  uA,
-  until,
-  World,
-} from "./jail/world.ts";
+import * as v from "valibot";
+import { parse as parseToml } from "@std/toml/parse";
+import { verbs } from "../cmd/app.ts";
+import { configuration } from "../cmd/daemon.ts";
+import { exitMeanings } from "../core/errors.ts";
+import { readProfile } from "../core/profile.ts";
+import { pageText, type Part, partsOf } from "../packaging/page.ts";
+import { DocsWorld } from "./docs-world.ts";
+import { dbusNext, printedBy } from "./docs-languages.ts";
+import { systemPolicy } from "./jail/system-policy.ts";
+import { asUser, execute, isRoot, jailTest, type Outcome, uA, until, World } from "./jail/world.ts";
 
 const root = Deno.realPathSync(`${import.meta.dirname}/..`);
 
@@ -28,25 +36,29 @@ const pages: readonly string[] = [
     .filter((path) => path.endsWith(".md")).sort(),
 ];
 
-function textOf(page: string): string {
-  return Deno.readTextFileSync(`${root}/${page}`);
-}
-
-/** A fenced block: the words after its first fence, and its lines. */
-interface Block {
-  readonly kind: string;
-  readonly lines: readonly string[];
-}
+type Block = Extract<Part, { readonly kind: "block" }>;
 
 function blocksOf(text: string): readonly Block[] {
-  return [...text.matchAll(/^```([^\n]*)\n([\s\S]*?)^```$/gm)].map(([, kind = "", body = ""]) => ({
-    kind,
-    lines: body.replace(/\n$/, "").split("\n"),
-  }));
+  return partsOf(text).filter((part) => part.kind === "block");
 }
 
-function withoutBlocks(text: string): string {
-  return text.replace(/^```[^\n]*\n[\s\S]*?^```$/gm, "");
+/** What is not in a block. */
+function proseOf(text: string): readonly string[] {
+  return partsOf(text).flatMap((part) => {
+    switch (part.kind) {
+      case "heading":
+      case "paragraph":
+        return [part.text];
+      case "list":
+        return part.items;
+      case "table":
+        return part.rows.flat();
+      case "block":
+        return [];
+      default:
+        return part satisfies never;
+    }
+  });
 }
 
 // --- Links -----------------------------------------------------------------------------------
@@ -54,7 +66,9 @@ function withoutBlocks(text: string): string {
 /** The anchors of a page's headings, as GitHub makes them. */
 function anchorsOf(text: string): ReadonlySet<string> {
   const anchors = new Set<string>();
-  for (const [, heading = ""] of withoutBlocks(text).matchAll(/^#+ (.+)$/gm)) {
+  for (const part of partsOf(text)) {
+    if (part.kind !== "heading") continue;
+    const { text: heading } = part;
     const plain = heading.replace(/\[([^\]]*)\]\([^)]*\)/g, "$1").toLowerCase()
       .replace(/[^\p{L}\p{N}\p{M}_\- ]/gu, "").replaceAll(" ", "-");
     let anchor = plain;
@@ -66,7 +80,7 @@ function anchorsOf(text: string): ReadonlySet<string> {
 
 /** What a page refers to: links and pictures, but not what lies elsewhere on the network. */
 function linksOf(text: string): readonly string[] {
-  const prose = withoutBlocks(text).replace(/`[^`\n]*`/g, "");
+  const prose = proseOf(text).join("\n").replace(/`[^`\n]*`/g, "");
   return [...prose.matchAll(/\]\(([^)\s]+)\)|\bsrc="([^"]+)"/g)]
     .map(([, link, source]) => link ?? source ?? "")
     .filter((link) => !/^[a-z]+:/.test(link));
@@ -83,19 +97,19 @@ function isThere(path: string): boolean {
 
 Deno.test("every link leads to a file that is there, and to a heading in it", () => {
   const broken = pages.flatMap((page) =>
-    linksOf(textOf(page)).filter((link) => {
+    linksOf(pageText(page)).filter((link) => {
       const [path = "", anchor] = link.split("#");
       const folder = page.replace(/[^/]*$/, "");
       const target = path === "" ? page : `${folder}${path}`;
       if (!isThere(`${root}/${target}`)) return true;
-      return anchor !== undefined && !anchorsOf(textOf(target)).has(anchor);
+      return anchor !== undefined && !anchorsOf(pageText(target)).has(anchor);
     }).map((link) => `${page}: ${link}`)
   );
   assert.deepEqual(broken, []);
 });
 
 Deno.test("the index leads to every page", () => {
-  const index = new Set(linksOf(textOf("docs/README.md")).map((link) => `docs/${link}`));
+  const index = new Set(linksOf(pageText("docs/README.md")).map((link) => `docs/${link}`));
   assert.deepEqual(pages.filter((page) => page !== "docs/README.md" && !index.has(page)), [
     "README.md",
   ]);
@@ -115,7 +129,7 @@ interface Step {
   readonly prints: string;
 }
 
-function stepsOf({ lines }: Block): readonly Step[] {
+function stepsOf(lines: readonly string[]): readonly Step[] {
   const steps: { asRoot: boolean; command: string; prints: string }[] = [];
   let open = false;
   for (const line of lines) {
@@ -146,57 +160,40 @@ Deno.test("any number stands for any number, and … for any text", () => {
   assert(!matches("a\n", "a\nb\n"));
 });
 
-/** The folders and uids that the pages name, and those of the world. */
-function translation({ data, state, runtime }: World): (text: string) => string {
-  const folders = [["/data", data], ["/var/lib/appjail", state], [
-    "/run/appjail",
-    runtime,
-  ]] as const;
-  return (text) => {
-    let translated = text;
-    for (const [usual, ours] of folders) {
-      translated = translated.replaceAll(
-        new RegExp(`(?<![\\w.])${usual}(?![\\w-])`, "g"),
-        ours,
-      );
-    }
-    return translated.replaceAll(/\b11(\d\d)\b/g, (_, last) => String(firstUid + Number(last)));
-  };
-}
-
 for (const page of pages) {
-  const blocks = blocksOf(textOf(page)).filter(({ kind }) => /^\w+ run$/.test(kind));
+  const all = blocksOf(pageText(page));
+  const blocks = all.filter(({ info }) => /^\w+ run$/.test(info));
   if (blocks.length === 0) continue;
   jailTest(`${page} shows what happens`, async () => {
-    await using world = await World.start({ bus: true });
-    const here = translation(world);
-    const program = Deno.env.get("APPJAIL_EXE");
-    assert(program !== undefined, "APPJAIL_EXE has to name what is tested, as deno task test does");
-    const env = {
-      PATH: `${program.replace(/\/[^/]*$/, "")}:/usr/local/bin:/usr/bin:/bin`,
-      APPJAIL_SOCKET: world.socket,
-      DBUS_SYSTEM_BUS_ADDRESS: world.busAddress,
-    };
-    const perform = async (asRoot: boolean, script: string): Promise<Outcome> =>
-      await execute(asUser(asRoot ? 0 : uA, ["sh", "-c", `exec 2>&1\n${here(script)}`]), {
-        env,
-        cwd: "/",
-      });
+    await using world = await DocsWorld.start();
     for (const block of blocks) {
-      if (block.kind === "sh run") {
-        const { code, stdout } = await perform(false, `set -e\n${block.lines.join("\n")}`);
-        assert.deepEqual(code, 0, `${block.lines.join("\n")}\n${stdout}`);
+      const { info, lines, remark = "" } = block;
+      const first = /^before: (.*)$/.exec(remark)?.[1];
+      if (first !== undefined) {
+        const { code, stdout } = await world.perform(first);
+        assert.equal(code, 0, `${first}\n${stdout}`);
+      }
+      if (info === "sh run") {
+        const { code, stdout } = await world.perform(`set -e\n${lines.join("\n")}`);
+        assert.equal(code, 0, `${lines.join("\n")}\n${stdout}`);
         continue;
       }
-      assert.deepEqual(block.kind, "console run");
-      for (const { asRoot, command, prints } of stepsOf(block)) {
+      if (info !== "console run") {
+        const prints = all[all.indexOf(block) + 1];
+        assert.equal(prints?.info, "text prints", `${page}: what a program prints follows it`);
+        for (const printed of await printedBy(world, info, lines)) {
+          assert(matches(world.here(prints.lines.join("\n")), printed), `it printed\n${printed}`);
+        }
+        continue;
+      }
+      for (const { asRoot, command, prints } of stepsOf(lines)) {
         let printed = "";
         const holds = async (): Promise<boolean> => {
-          printed = (await perform(asRoot, command)).stdout;
-          return matches(here(prints), printed);
+          printed = (await world.perform(command, asRoot)).stdout;
+          return matches(world.here(prints), printed);
         };
         // What is only looked at may take a moment to come true.
-        const looks = /^appjail (?:logs|status)\b/.test(command);
+        const looks = /^appjail (?:logs|status|events|stats)\b/.test(command);
         const held = looks ? await until(command, holds).catch(() => false) : await holds();
         assert(held, `${command}\nshould print\n${prints}\nand printed\n${printed}`);
       }
@@ -204,34 +201,47 @@ for (const page of pages) {
   });
 }
 
+Deno.test("the page for JavaScript names the dbus-next that is tried", () => {
+  const text = pageText("docs/call-from-javascript.md");
+  assert.ok(text.includes(`npm install dbus-next@${dbusNext}\n`));
+});
+
+Deno.test("a block of commands is run, or it is said why not", () => {
+  const commands = /^(?:sh|bash|console|shell|python|py|js|javascript|ts)\b/;
+  const silent = pages.flatMap((page) =>
+    blocksOf(pageText(page)).filter(({ info, remark }) =>
+      commands.test(info) && !/ run$/.test(info) && !/^not run: \S/.test(remark ?? "")
+    ).map(({ lines }) => `${page}: ${lines[0]}`)
+  );
+  assert.deepEqual(silent, []);
+});
+
 // --- Files that are shown --------------------------------------------------------------------
 
-/** What stands in a bus's configuration, without what a whole one has beside it. */
-function policies(text: string): string {
-  return [...text.matchAll(/<policy [\s\S]*?<\/policy>/g)].map(([policy]) => policy).join("\n");
+for (const page of pages) {
+  const blocks = blocksOf(pageText(page)).filter(({ info }) => info === "toml");
+  if (blocks.length === 0) continue;
+  Deno.test(`${page} shows files that can be used`, () => {
+    for (const { lines } of blocks) {
+      const text = lines.join("\n");
+      if (lines[0]?.startsWith("# /etc/appjail/appjail.toml") === true) {
+        v.parse(configuration, { ...parseToml(text) });
+      } else assert.deepEqual(readProfile(text, page).problems, [], text);
+    }
+  });
 }
 
 Deno.test("the policy that is shown is the one that the doctor prints", () => {
-  const shown = blocksOf(textOf("docs/dbus.md")).find(({ kind }) => kind === "xml");
-  assert.equal(shown?.lines.join("\n"), busPolicy("appjail").trimEnd());
+  const shown = pageText("docs/dbus.md").match(/^```xml\n([\s\S]*?)^```$/m)?.[1];
+  assert.equal(shown, busPolicy("appjail"));
 });
-
-const usualPolicy = "/usr/share/dbus-1/system.conf";
 
 Deno.test({
   name: "with the policy that is shown, a system bus lets people call, and nobody else be appjail",
-  ignore: !isRoot || !isThere(usualPolicy),
+  ignore: !isRoot || systemPolicy() === undefined,
   fn: async () => {
-    const shown = blocksOf(textOf("docs/dbus.md")).find(({ kind }) => kind === "xml");
-    const [, ours = ""] = /<busconfig>([\s\S]*)<\/busconfig>/.exec(shown?.lines.join("\n") ?? "") ??
-      [];
-    assert.ok(ours.includes("<deny "));
-    const usual = policies(Deno.readTextFileSync(usualPolicy));
     // Without it the bus does not let the dispatcher have its name, and the world would not begin.
-    await using world = await World.start({
-      bus: true,
-      policy: usual + ours.replaceAll('"appjail"', '"nobody"'),
-    });
+    await using world = await World.start({ bus: true, policy: systemPolicy() ?? "" });
     const call = async (...words: readonly string[]): Promise<Outcome> =>
       await execute(asUser(uA, ["gdbus", "call", "--address", world.busAddress, ...words]));
     const to = ["--dest", "org.appjail.AppJail", "--object-path", "/org/appjail/AppJail"];
@@ -251,4 +261,25 @@ Deno.test({
     );
     assert(own.stderr.includes("AccessDenied"), own.stderr);
   },
+});
+
+// --- What is listed --------------------------------------------------------------------------
+
+Deno.test("every status that appjail ends with is explained", () => {
+  const text = pageText("docs/exit-status.md");
+  for (const [status, meaning] of Object.entries(exitMeanings)) {
+    assert(new RegExp(`^\\| ${status} +\\| ${meaning}`, "m").test(text), `${status}: ${meaning}`);
+  }
+});
+
+Deno.test("every setting of the daemon is explained", () => {
+  const text = pageText("docs/configuration.md");
+  const flags = verbs().find(({ name }) => name === "daemon")?.options ?? [];
+  for (const { long } of flags) assert(text.includes(`| \`${long}`), long);
+  for (const key of Object.keys(configuration.entries)) assert(text.includes(`\`${key}\``), key);
+});
+
+Deno.test("every command is shown somewhere", () => {
+  const all = pages.map(pageText).join("\n");
+  for (const { name } of verbs()) assert(new RegExp(`appjail ${name}\\b`).test(all), name);
 });

@@ -39,7 +39,7 @@ const started = branded<DispatcherToClient>({
   uid: 1100,
   jail: "life 1",
   cwd: "/home/work",
-  x11: false,
+  windows: null,
   master: false,
 });
 const exited = (status: unknown): DispatcherToClient =>
@@ -158,6 +158,7 @@ Deno.test("answers come until there are no more", async () => {
     type: "stopped",
     profile: "work",
     owner: 0,
+    ran: true,
     killed: 0,
     problem: null,
   });

@@ -1,5 +1,17 @@
 /** The completions, in the shells that they are for, with a stub in the place of appjail. */
 import { deepEqual, equal, ok } from "node:assert/strict";
+import { statusText } from "../../cmd/status.ts";
+import {
+  absolutePath,
+  appUid,
+  commandLine,
+  lendName,
+  ownerUid,
+  parsed,
+  profileName,
+  programName,
+} from "../../core/names.ts";
+import type { JailReport } from "../../core/protocol.ts";
 import { Scratch } from "../scratch.ts";
 import { inProcess } from "./appjail.ts";
 
@@ -7,7 +19,8 @@ import { inProcess } from "./appjail.ts";
 Deno.test.sanitizer({ ops: true, resources: true });
 
 const verbs = [
-  ...["run", "status", "stop", "logs", "profiles", "profile", "daemon", "completions", "help"],
+  ...["run", "status", "stop", "logs", "events", "stats", "profiles", "profile", "daemon"],
+  ...["completions", "help"],
 ];
 /** Those that have a uid, and those that are only written. */
 const profiles = ["mail", "web", "work"];
@@ -112,9 +125,9 @@ Deno.test("bash offers the commands, and the options that stand before them", as
     ["--socket", "=", "/x", "profiles"],
   ]);
   for (const word of [...verbs, "--socket", "--version", "--help"]) ok(all.includes(word), word);
-  deepEqual(some, ["status", "stop"]);
+  deepEqual(some, ["status", "stop", "stats"]);
   deepEqual(options, ["--socket", "--version", "--help"]);
-  deepEqual(afterSocket, ["status", "stop"]);
+  deepEqual(afterSocket, ["status", "stop", "stats"]);
   deepEqual(cut, ["profiles"]);
 });
 
@@ -215,37 +228,153 @@ Deno.test("bash offers a command where run's is due, and no option of ours behin
   deepEqual(ours, ["--detach"]);
 });
 
-Deno.test("fish offers the same", { ignore: !isInstalled("fish") }, async () => {
-  using scratch = new Scratch();
-  scratch.file("appjail", `#!/bin/sh\nprintf '%s\\n' ${profiles.join(" ")}\n`, 0o755);
-  const lines: Readonly<Record<string, readonly string[]>> = {
-    "st": ["status", "stop"],
-    "--socket /x prof": ["profile", "profiles"],
-    "stop ": profiles,
-    "run -p w": ["web", "work"],
-    "help r": ["run"],
-    "completions ": ["bash", "fish", "zsh"],
-    "run --de": ["--detach"],
-    "run mkfif": ["mkfifo"],
-    "run -- mkfif": ["mkfifo"],
-    "run -e A=b mkfif": ["mkfifo"],
-    "run mkfifo --de": [],
-    "daemon --bus ": [],
-  };
-  const { stdout, stderr } = await new Deno.Command("fish", {
+// --- The same in every shell -----------------------------------------------------------------
+
+const wrong = (why: string): Error => new Error(why);
+
+/** What the daemon would say: two jails run, and one of them is lent something. */
+function statusOfNow(): string {
+  const report = (profile: string, uid: number): JailReport => ({
+    profile: parsed(profileName, profile, wrong),
+    owner: parsed(ownerUid, 1000, wrong),
+    uid: parsed(appUid, uid, wrong),
+    state: "running",
+    jailer_pid: 4711,
+    started: 0,
+    programs: [1, 2].map((number) => ({
+      program: parsed(programName, `${profile}.${number}`, wrong),
+      argv: parsed(commandLine, ["sleep", "600"], wrong),
+      pid: number + 5,
+      cwd: parsed(absolutePath, "/", wrong),
+      terminal: false,
+      started: 0,
+    })),
+    processes: 3,
+    memory_bytes: 1,
+    cpu_ms: 1,
+    home: { kind: null, unlocked: false, until: null, problem: null },
+    lends: profile === "work"
+      ? ["Pictures", "an old list"].map((name) => ({
+        name: parsed(lendName, name, wrong),
+        path: parsed(absolutePath, `/home/alice/${name}`, wrong),
+        write: false,
+        until: null,
+        at: null,
+        context: false,
+      }))
+      : [],
+    limits: { memory: null, processes: null, cpu: null },
+    changed: false,
+  });
+  const options = { owners: false, width: Infinity, now: 0 };
+  return statusText([report("mail", 1100), report("work", 1102)], options);
+}
+
+/** A program in appjail's place that answers what the completions ask. */
+function standIn(scratch: Scratch): void {
+  scratch.file("status", statusOfNow());
+  scratch.file(
+    "appjail",
+    `#!/bin/sh
+case "$*" in
+  profiles) printf '%s\\n' ${profiles.join(" ")} ;;
+  "profile list --names") printf '%s\\n' ${written.join(" ")} ${profiles.join(" ")} ;;
+  status) cat "\${0%/*}/status" ;;
+  *) echo "called with $*" >&2; exit 1 ;;
+esac
+`,
+    0o755,
+  );
+}
+
+/** How each shell is started with nothing of anybody's settings. */
+const shellsHere: Readonly<Record<string, readonly string[]>> = {
+  bash: ["--norc", "--noprofile"],
+  zsh: ["-f"],
+  fish: ["--no-config"],
+};
+
+/** What a shell offers behind each line. */
+async function offeredBy(
+  shell: string,
+  lines: readonly string[],
+  scratch: Scratch,
+): Promise<readonly (readonly string[])[]> {
+  const { stdout, stderr } = await new Deno.Command(shell, {
     args: [
-      "--no-config",
-      "-c",
-      'source $argv[1]; for line in $argv[2..-1]; complete -C "appjail $line"; echo "-- end"; end',
-      scratch.file("script", await scriptFor("fish")),
-      ...Object.keys(lines),
+      ...shellsHere[shell] ?? [],
+      new URL(`complete.${shell}`, import.meta.url).pathname,
+      scratch.file("script", await scriptFor(shell)),
+      ...lines,
     ],
-    env: { PATH: `${scratch.path}:${Deno.env.get("PATH")}` },
-    cwd: scratch.path,
+    // A terminal that nothing is painted on.
+    env: { PATH: `${scratch.path}:${Deno.env.get("PATH")}`, HOME: scratch.path, TERM: "dumb" },
+    cwd: `${scratch.path}/here`,
   }).output();
   const text = new TextDecoder();
   equal(text.decode(stderr), "");
-  const found = text.decode(stdout).split("-- end\n").slice(0, -1)
-    .map((part) => part.split("\n").slice(0, -1).map((line) => line.split("\t")[0]));
-  deepEqual(found, Object.values(lines));
-});
+  return text.decode(stdout).split("-- end\n").slice(0, -1)
+    .map((part) => part.split("\n").slice(0, -1));
+}
+
+/** The end of a line, and what every shell has to offer for it. */
+const offers: Readonly<Record<string, readonly string[]>> = {
+  "appjail sto": ["stop"],
+  "appjail --socket /x prof": ["profile", "profiles"],
+  "appjail help unl": ["unlend", "unlock"],
+  "appjail completions ": ["bash", "fish", "zsh"],
+  "appjail stop ": profiles,
+  "appjail stop mail w": ["web", "work"],
+  "appjail stop --socket /x w": ["web", "work"],
+  "appjail stop --forc": ["--force"],
+  "appjail stop x": [],
+  "appjail run -p w": ["web", "work"],
+  "appjail run -p f": ["firefox"],
+  "appjail run --socket /x -p w": ["web", "work"],
+  "appjail run --detac": ["--detach"],
+  "appjail run mkfif": ["mkfifo"],
+  "appjail run -- mkfif": ["mkfifo"],
+  "appjail run -e A=b mkfif": ["mkfifo"],
+  "appjail run cat not": ["notes.txt"],
+  "appjail run -p work cat not": ["notes.txt"],
+  "appjail run mkfifo --de": [],
+  "appjail lend w": ["web", "work"],
+  "appjail lend work not": ["notes.txt"],
+  "appjail lend --rw work not": ["notes.txt"],
+  "appjail lend work notes.txt not": [],
+  "appjail unlend work P": ["Pictures"],
+  "appjail kill -s HUP work.": ["work.1", "work.2"],
+  "appjail attach m": ["mail.1", "mail.2"],
+  "appjail put not": ["notes.txt"],
+  "appjail put notes.txt wo": ["work:"],
+  "appjail get wo": ["work:"],
+  "appjail encrypt --with g": ["gocryptfs"],
+  "appjail plan f": ["firefox"],
+  "appjail profile di": ["diff"],
+  "appjail profile show f": ["firefox"],
+  "appjail profile --socket /x show f": ["firefox"],
+  "appjail profile new x --from f": ["firefox"],
+  "appjail profile new x f": [],
+  "appjail profile check not": ["notes.txt"],
+  "appjail desktop ins": ["install"],
+  "appjail desktop install firefox w": ["web", "work"],
+  "appjail daemon --config not": ["notes.txt"],
+  "appjail daemon --bus ": [],
+};
+
+for (const shell of Object.keys(shellsHere)) {
+  Deno.test(`${shell} offers what fits, wherever the cursor is`, {
+    ignore: !isInstalled(shell),
+  }, async () => {
+    using scratch = new Scratch();
+    standIn(scratch);
+    scratch.folder("here");
+    scratch.file("here/notes.txt");
+    const lines = Object.keys(offers);
+    const found = await offeredBy(shell, lines, scratch);
+    deepEqual(
+      Object.fromEntries(lines.map((line, at) => [line, [...new Set(found[at])].sort()])),
+      offers,
+    );
+  });
+}

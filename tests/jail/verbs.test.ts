@@ -96,6 +96,7 @@ jailTest("status shows a person their own jails and programs", async (t) => {
       processes: 1,
       changed: false,
       lends: [],
+      limits: { memory: null, processes: null, cpu: null },
       home: { kind: null, unlocked: false, until: null, problem: null },
     });
     assert.deepEqual(uidsOf(jailer_pid), [firstUid, firstUid, firstUid, firstUid]);
@@ -269,6 +270,7 @@ jailTest("stop ends programs and their jail, and says how it went", async (t) =>
       "stopped b",
     ]);
     assert.deepEqual(lines(await said(world, ["stop", "--all"], uA)), ["stopped c"]);
+    assert.equal(await said(world, ["stop", "c"], uA), "c was not running\n");
     assert.equal((await world.status(uB)).length, 1);
     await detached(world, "a", "exec sleep 1000", uA);
     assert.deepEqual(lines(await said(world, ["stop", "--all"])), ["stopped a", "stopped d"]);

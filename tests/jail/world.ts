@@ -64,7 +64,7 @@ export interface WorldOptions {
   readonly prefix?: string;
   /** Called with the scratch folder before the daemon starts. */
   readonly before?: (folder: string) => void | Promise<void>;
-  /** Puts the daemon's words into others, which have to end in an exec of them. */
+  /** Puts the words of the daemon, and of its bus, into others, which have to end in an exec of them. */
   readonly wrap?: (words: readonly string[], folder: string) => readonly string[];
 }
 
@@ -139,6 +139,7 @@ export async function execute(
 const openPolicy = `  <policy context="default">
     <allow user="*"/>
     <allow send_type="method_call"/>
+    <allow send_type="signal"/>
     <allow send_requested_reply="true" send_type="method_return"/>
     <allow send_requested_reply="true" send_type="error"/>
     <allow receive_type="method_call"/>
@@ -270,7 +271,7 @@ export class World implements AsyncDisposable {
         this.#daemon = undefined;
         throw new Error(`the daemon ended:\n${said}`);
       }
-      return /dispatcher: ready/.test(said) &&
+      return /dispatcher(?:: |","message":")ready/.test(said) &&
         (this.#options.bus !== true || said.includes("on the bus as"));
     });
   }
@@ -400,8 +401,11 @@ ${this.#options.policy ?? openPolicy}
 </busconfig>
 `,
     );
-    this.#bus = new Deno.Command("dbus-daemon", {
-      args: ["--nofork", "--nopidfile", `--config-file=${config}`],
+    const { wrap = (words) => words } = this.#options;
+    const words = ["dbus-daemon", "--nofork", "--nopidfile", `--config-file=${config}`];
+    const [command = "", ...args] = wrap(words, this.folder);
+    this.#bus = new Deno.Command(command, {
+      args,
       stdin: "null",
       stdout: "null",
       stderr: "null",
