@@ -389,7 +389,8 @@ jailTest(
         const { check, found, prepare, breaks, follow } = trouble;
         await using place = await Place.start(`${world.folder}/place`, trouble);
         await prepare?.(place, world);
-        const isUsual = prepare === undefined && trouble.uid === undefined;
+        const { uid, users, env, flags } = trouble;
+        const isUsual = [prepare, uid, users, env, flags].every((one) => one === undefined);
         const before = isUsual && usual !== undefined
           ? usual
           : await callDoctor(place, world, trouble);
