@@ -1,7 +1,7 @@
 /**
  * Packages of which the tests use the files, and that are not to be installed for it: a server that
  * somebody's machine begins to offer because they have tried a program is a door that they have not
- * opened. So the packages are fetched, and unpacked below `dist/`.
+ * opened. So the packages are fetched, and unpacked in `.debian/`.
  *
  * @module
  */
@@ -11,7 +11,7 @@ const root = Deno.realPathSync(`${import.meta.dirname}/..`);
 
 /** Where the files of a package are: a folder such as `/`, with all that it needs beside what is installed. */
 export function unpackedRoot(name: string): string {
-  return `${root}/dist/debian/${name}`;
+  return `${root}/.debian/${name}`;
 }
 
 /** Runs a shell's script, whose output people see as it comes. */
@@ -30,8 +30,8 @@ async function must(script: string, ...args: readonly string[]): Promise<void> {
 export async function unpack({ program, package: name }: Need): Promise<void> {
   const place = unpackedRoot(name);
   console.log(`setup: ${program} missing; unpacking with dpkg-deb: ${name} ...`);
-  Deno.mkdirSync(`${root}/dist/debian`, { recursive: true });
-  const scratch = Deno.makeTempDirSync({ dir: `${root}/dist/debian`, prefix: `.${name}-` });
+  Deno.mkdirSync(`${root}/.debian`, { recursive: true });
+  const scratch = Deno.makeTempDirSync({ dir: `${root}/.debian`, prefix: `.${name}-` });
   try {
     // apt's own user, to whom it gives up its rights, has to be able to write there.
     await must(
