@@ -30,6 +30,7 @@ import type { DesktopFlags } from "./desktop.ts";
 import type { DoctorFlags } from "./doctor.ts";
 import type { DecryptWords, EncryptFlags, PasswdFlags } from "./encrypt.ts";
 import type { EventsFlags } from "./events.ts";
+import { farIn, isNear } from "./far-words.ts";
 import type { LendFlags, UnlendFlags } from "./lend.ts";
 import type { LogsFlags } from "./logs.ts";
 import type { PlanFlags } from "./plan.ts";
@@ -743,15 +744,15 @@ function usageText(verb: string): ApplicationText {
 }
 
 function shortHelp(): string {
-  const lines = align([
-    ...verbs().map(({ name, brief }) => [`  ${name}`, brief]),
-    [],
-    ...topOptions.map((option) => [`  ${spellings(option).join(", ")}`, option.brief]),
-  ]);
+  const lines = [
+    ...align(verbs().map(({ name, brief }) => [`  ${name}`, brief])),
+    "",
+    ...align(topOptions.map((option) => [`  ${spellings(option).join(", ")}`, option.brief])),
+  ];
   return [
     "appjail: each application as its own user, in its own jail",
     "",
-    "usage: appjail [--socket PATH] COMMAND ...",
+    "usage: appjail [-H HOST] [--socket PATH] COMMAND ...",
     "",
     ...lines,
     "",
@@ -778,6 +779,9 @@ function inOrder(args: readonly string[]): readonly string[] {
 /** Does what the words say, and returns the exit status. */
 export async function runClient(args: readonly string[], world: World): Promise<number> {
   try {
+    const far = farIn(args);
+    if (far !== undefined && !isNear(far)) (await import("./far.ts")).goFar(far, world);
+    if (far !== undefined) return await dispatch(inOrder(far.words), { ...world, host: far.host });
     return await dispatch(inOrder(args), world);
   } catch (error) {
     return complain(error, world);

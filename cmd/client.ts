@@ -23,6 +23,8 @@ export interface World {
   readonly env: Readonly<Record<string, string>>;
   /** The program's first file, as a path. */
   readonly script: string;
+  /** The machine whose daemon is meant, as ssh takes it; `undefined`: this one. See cmd/far.ts. */
+  readonly host?: string;
 }
 
 export type DispatcherChannel = Channel<DispatcherToClient, ClientToDispatcher>;

@@ -32,6 +32,8 @@ type Kind =
   | "home"
   | "program"
   | "lent"
+  /** Another machine. */
+  | "host"
   | "file"
   | "folder"
   | "verb"
@@ -48,7 +50,7 @@ interface Places {
   readonly many: boolean;
 }
 
-/** What one asks appjail itself, by the kind of what it answers. */
+/** What one asks, most of it appjail itself, by the kind of what it answers. */
 const questions = {
   profile: "appjail profiles 2>/dev/null </dev/null",
   written: "appjail profile list --names 2>/dev/null </dev/null",
@@ -57,6 +59,9 @@ const questions = {
     String.raw`sed -n 's/^  \([^ ]*\)  *pid [0-9].*/\1/p'`,
   lent: "appjail status 2>/dev/null </dev/null | " +
     String.raw`sed -n "s|^  lent '~/lent/\([^']*\)' .*|\1|p"`,
+  // As ssh(1) would find them. Those that are patterns name no machine.
+  host: "sed -n 's/^ *[Hh][Oo][Ss][Tt]  *//p' ~/.ssh/config 2>/dev/null | " +
+    String.raw`tr ' ' '\n' | grep -v '[*?!]'`,
 } as const;
 type Question = keyof typeof questions;
 
@@ -68,7 +73,12 @@ function valueOf({ long, value = "", choices }: OptionWords): readonly Kind[] {
   if (choices.length > 0) return [choices];
   // Where the daemon listens is a file, too.
   if (long === "--socket") return ["file"];
-  const kinds: Readonly<Record<string, Kind>> = { PROFILE: "written", FILE: "file", DIR: "folder" };
+  const kinds: Readonly<Record<string, Kind>> = {
+    PROFILE: "written",
+    FILE: "file",
+    DIR: "folder",
+    HOST: "host",
+  };
   const kind = kinds[value];
   return kind === undefined ? [] : [kind];
 }
@@ -184,8 +194,8 @@ _appjail() {
   # The verb, the option that the word at the cursor is the value of, how many words stand before it,
   # and run's COMMAND.
   for ((at = 1; at < COMP_CWORD; at++)); do
-    # bash cuts --socket=PATH, NAME=VALUE, and PROFILE:PATH into three words.
-    [[ \${COMP_WORDS[at]} == [=:] ]] && { option=\${option:-=}; continue; }
+    # bash cuts --socket=PATH, NAME=VALUE, USER@HOST and PROFILE:PATH into three words.
+    [[ \${COMP_WORDS[at]} == [=:@] ]] && { option=\${option:-=}; continue; }
     if [[ $option ]]; then
       option=
       continue
@@ -437,7 +447,7 @@ function __appjail_words
     set -e words[1]
     while set -q words[1]
         switch $words[1]
-            case --socket
+            case --socket --host -H
                 set -e words[1]
             case '-*'
             case '*'

@@ -17,23 +17,14 @@ import { within } from "../core/deadline.ts";
 import { AppjailError, wordsOf } from "../core/errors.ts";
 import { shellStatus } from "../core/exit.ts";
 import { openFolderBehind, raiseDescriptorLimit, setUmask, statusAt } from "../core/kernel.ts";
-import { copierCommand } from "../core/launch.ts";
 import { printable } from "../core/log.ts";
 import { type ProfileName, signalNumbers } from "../core/names.ts";
-import { programInJail } from "../core/plan.ts";
 import { type ExitStatus, protocolVersion } from "../core/protocol.ts";
 import { endBySignal, listen } from "../core/signals.ts";
-import {
-  answer,
-  ask,
-  connectTo,
-  type DispatcherChannel,
-  socketPath,
-  type World,
-} from "./client.ts";
+import { socketPath, type World } from "./client.ts";
+import { type Carrier, nearCarrier } from "./copy-near.ts";
 import { parseProfile } from "./profiles.ts";
 import { ProgressBar } from "./progress.ts";
-import { noSession } from "../core/session.ts";
 
 export interface CopyFlags {
   readonly socket?: string | undefined;
@@ -106,8 +97,7 @@ export async function put(
   });
   return await copy(
     profile,
-    socketPath(socket, world.env),
-    world,
+    await carrierFor(socket, world),
     async ({ reader, writer, bar }) => {
       await writer.record({
         type: "receive",
@@ -162,10 +152,10 @@ export async function get(
   const where = named === undefined ? "" : `${named.replace(/\/+$/, "")}/`;
   using folder = openAt(target, target);
   if (!force) refuseToOverwrite(folder, names, where);
-  const path = socketPath(socket, world.env);
-  await mustExist(profile, path);
+  const carrier = await carrierFor(socket, world);
+  await carrier.mustExist(profile);
   const mask = setUmask(0o077);
-  return await copy(profile, path, world, async ({ reader, writer, bar }) => {
+  return await copy(profile, carrier, async ({ reader, writer, bar }) => {
     using staging = Staging.make(folder);
     await writer.record({ type: "send", version: protocolVersion, measure: bar.seen });
     await tellPaths(writer, paths);
@@ -184,16 +174,13 @@ export async function get(
   });
 }
 
-/** A profile is not made for the sake of taking something out of it. */
-async function mustExist(profile: ProfileName, path: string): Promise<void> {
-  for await (const message of ask(path, { type: "profiles" })) {
-    if (message.type !== "listed") continue;
-    if (message.profiles.some((one) => one.profile === profile)) return;
-  }
-  throw new AppjailError("unknown-profile", `You have no profile "${profile}"`);
-}
-
 // --- Both ------------------------------------------------------------------------------------
+
+/** Who brings the other end to run, on this machine or where it was asked for. */
+async function carrierFor(socket: string | undefined, world: World): Promise<Carrier> {
+  if (world.host === undefined) return nearCarrier(socketPath(socket, world.env), world);
+  return (await import("./copy-far.ts")).farCarrier(world.host, socket, world);
+}
 
 /** Each folder on the way down is open. */
 function raiseLimit(): void {
@@ -261,8 +248,7 @@ interface Conversation {
 /** Starts the copier, and does the copying; returns the exit status. */
 async function copy(
   profile: ProfileName,
-  path: string,
-  { env }: World,
+  carrier: Carrier,
   work: (conversation: Conversation) => Promise<void>,
 ): Promise<number> {
   using bar = new ProgressBar();
@@ -270,24 +256,8 @@ async function copy(
   const [input, output, errors] = [pipe(), pipe(), pipe()];
   for (const end of [input.write, output.read, errors.read]) keeps.use(end);
   setNonblocking(errors.read.number);
-  using channel = await connectTo(path, { env, fd: undefined });
-  channel.send(
-    {
-      type: "run",
-      profile,
-      argv: [...copierCommand(programInJail)],
-      cwd: null,
-      cwd_required: true,
-      env: {},
-      inherited: {},
-      session: noSession,
-      lend: [],
-      terminal: null,
-      stdio: "passed",
-    },
-    [input.read, output.write, errors.write],
-  );
-  const ended = untilEnded(channel);
+  await using carried = await carrier.start(profile, [input.read, output.write, errors.write]);
+  const { ended } = carried;
   // A copy goes on without the daemon, and what the copier says counts more than how it ends.
   ended.catch(() => {});
   let by: number | undefined;
@@ -318,16 +288,8 @@ async function copy(
       return 128 + by;
     }
     if (error instanceof AppjailError) throw error;
-    throw brokenOff(profile, error, status, lastWords(errors.read));
-  }
-}
-
-/** How the copier ended; `undefined` when the daemon went away. Throws when it was not started. */
-async function untilEnded(channel: DispatcherChannel): Promise<ExitStatus | undefined> {
-  for (;;) {
-    const message = await answer(channel);
-    if (message === undefined) return undefined;
-    if (message.type === "exited") return message.status;
+    const words = lastWords(errors.read);
+    throw carrier.explain(status, words) ?? brokenOff(profile, error, status, words);
   }
 }
 

@@ -123,10 +123,12 @@ function isUnit(): boolean {
 }
 
 /** The command that ends the daemon and starts it again; the jails go on meanwhile. */
-function restarting(looker: Looker, path: string, starting: string): string {
+function restarting(looker: Looker, path: string, starting: string): string | null {
   if (isUnit()) return asRoot(looker, "systemctl restart appjail");
   using socket = connect(path);
   const { pid } = peerOf(socket.number);
+  // A service manager that listens in its stead.
+  if (pid <= 1) return null;
   return asRoot(looker, `kill ${pid}; tail --pid=${pid} -f /dev/null; ${starting}`);
 }
 

@@ -55,8 +55,8 @@ export async function doctor(flags: DoctorFlags, world: World): Promise<number> 
   const words = Object.entries(places).flatMap(([name, value]) =>
     value === undefined ? [] : [` ${flagName(name)} ${quoted(value)}`]
   ).join("");
-  const listening = socket ?? world.env["APPJAIL_SOCKET"] ??
-    (options === undefined ? undefined : `${options.runtime_dir}/appjail.sock`);
+  const listening = socket ?? (world.env["APPJAIL_SOCKET"] ||
+    (options === undefined ? undefined : `${options.runtime_dir}/appjail.sock`));
   const person = personOf(uid, world.env);
   const all: readonly Check[] = [
     ...programChecks,

@@ -5,7 +5,7 @@
  * @module
  */
 import { type Fd, isTerminal, readAll, writeAll } from "../ipc/fd.ts";
-import { poller } from "../ipc/poller.ts";
+import { endOf } from "../core/child.ts";
 import { AppjailError, wordsOf } from "../core/errors.ts";
 import {
   createFile,
@@ -13,11 +13,9 @@ import {
   namesIn,
   openFile,
   openFolder,
-  openPidfd,
   removeFile,
   removeFolder,
   spawn,
-  statusOfChild,
 } from "../core/kernel.ts";
 import { printable } from "../core/log.ts";
 import { largestText } from "../core/profile-toml.ts";
@@ -41,8 +39,8 @@ export async function editText(editing: Editing): Promise<"kept" | "unchanged"> 
   using copy = new Copy(env, `${name}.toml`, text);
   try {
     for (;;) {
-      const status = await runEditor(command, copy.path, env);
-      if (status !== 0) throw new Error(`the editor (${command}) has failed`);
+      const well = await runEditor(command, copy.path, env);
+      if (!well) throw new Error(`the editor (${command}) has failed`);
       const written = copy.read();
       if (written === text) {
         copy.discard();
@@ -80,8 +78,8 @@ function editorOf(env: Variables): string {
   );
 }
 
-/** Runs the editor at the person's terminal, to its end. @returns wait(2)'s status */
-async function runEditor(command: string, file: string, env: Variables): Promise<number> {
+/** Runs the editor at the person's terminal, to its end. @returns whether it ended well */
+async function runEditor(command: string, file: string, env: Variables): Promise<boolean> {
   // ^C and ^\ are the editor's while it has the terminal.
   const ends = (["SIGINT", "SIGQUIT"] as const).map((signal) => listen(signal, () => {}));
   try {
@@ -91,12 +89,8 @@ async function runEditor(command: string, file: string, env: Variables): Promise
       env: ownEnvironment(env),
       descriptors: [0, 1, 2],
     });
-    using pidfd = openPidfd(pid);
-    for (;;) {
-      if (pidfd !== undefined) await poller.readable(pidfd.number);
-      const status = statusOfChild(pid);
-      if (status !== undefined) return status;
-    }
+    const status = await endOf(pid);
+    return status.by === "exit" && status.code === 0;
   } finally {
     for (const end of ends) end();
   }

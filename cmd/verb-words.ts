@@ -42,6 +42,7 @@ export interface VerbWords {
 
 /** The options that stand before the verb. */
 export const topOptions: readonly OptionWords[] = [
+  option("--host", "H", "Do it on that machine, through ssh; USER@HOST, too", "HOST"),
   option("--socket", undefined, "Where the daemon listens; else $APPJAIL_SOCKET", "PATH"),
   option("--version", "V", "Say which version this is"),
   option("--help", "h", "Say this, or after a command, explain that"),

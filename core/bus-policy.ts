@@ -31,6 +31,8 @@ export function busPolicy(user: string): string {
            send_interface="org.freedesktop.DBus.Introspectable"/>
     <allow send_destination="${busName}" send_interface="org.freedesktop.DBus.Peer"/>
     <allow send_destination="${busName}" send_interface="org.freedesktop.DBus.Properties"/>
+    <allow send_destination="${busName}"
+           send_interface="org.freedesktop.DBus.ObjectManager"/>
   </policy>
   <!-- The name is for the dispatcher's user, the daemon's flag "user". -->
   <policy user="${user}">

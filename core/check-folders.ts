@@ -31,8 +31,8 @@ export function folderChecks(options: HelperOptions): readonly Check[] {
   const { data_root, state_dir, runtime_dir } = options;
   return [
     { name: "data-root", look: (looker) => look(looker, { path: data_root, passable: true }) },
-    { name: "state-dir", look: (looker) => look(looker, { path: state_dir, passable: false }) },
     { name: "runtime-dir", look: (looker) => look(looker, { path: runtime_dir, passable: true }) },
+    { name: "state-dir", look: (looker) => look(looker, { path: state_dir, passable: false }) },
   ];
 }
 

@@ -119,6 +119,14 @@ async function stop(group: boolean): Promise<boolean> {
 }
 
 /**
+ * Has the signals that this process ignores for its own sake do what they do by default, for the
+ * program that it becomes: what is ignored stays so through execve(2).
+ */
+export function restoreSignals(): void {
+  for (const name of ["SIGPIPE", "SIGUSR1"] as const) setAction(signalNumbers[name], byDefault);
+}
+
+/**
  * Ends by the signal that ended the program, so that the caller's shell sees what it would have seen
  * of the program itself. No core is written of this process. Returns when the signal does not end it.
  */

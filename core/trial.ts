@@ -4,12 +4,13 @@
  * @module
  */
 import { SystemError } from "../ipc/errno.ts";
-import { type Fd, open, pipe } from "../ipc/fd.ts";
-import { poller } from "../ipc/poller.ts";
+import { open, pipe } from "../ipc/fd.ts";
+import { endOf } from "./child.ts";
 import { within } from "./deadline.ts";
-import { exitStatusOf, shellStatus } from "./exit.ts";
-import { openPidfd, signalPidfd, spawn, statusOfChild } from "./kernel.ts";
+import { shellStatus } from "./exit.ts";
+import { signalProcess, spawn } from "./kernel.ts";
 import { roleEnvironment } from "./launch.ts";
+import { signalNumbers } from "./names.ts";
 import { textThrough } from "./pipe-text.ts";
 
 /** How long it may take: nothing that is tried takes half a second. */
@@ -59,18 +60,14 @@ export async function tryOut(
       return { status: 127, said: "", complaint: error.message };
     }
   }
-  using pidfd = openPidfd(pid);
-  const all = Promise.all([
-    textThrough(outRead, most),
-    textThrough(errRead, most),
-    endOf(pid, pidfd),
-  ]);
+  const all = Promise.all([textThrough(outRead, most), textThrough(errRead, most), endOf(pid)]);
   try {
     const [said, complaint, status] = await within(all, deadline, () => new Error("late"));
-    return { status, said, complaint };
+    return { status: shellStatus(status), said, complaint };
   } catch {
-    if (pidfd !== undefined) signalPidfd(pidfd, 9);
-    await endOf(pid, pidfd);
+    // All that it has started, too. It was not waited for yet: the number cannot be another's.
+    signalProcess(-pid, signalNumbers.SIGKILL);
+    await all;
     return { status: 137, said: "", complaint: `it did not end in ${deadline / 1000} seconds` };
   }
 }
@@ -79,14 +76,4 @@ export async function tryOut(
 export function troubleOf({ status, complaint }: Trial): string {
   const [first = ""] = complaint.trim().split("\n");
   return first === "" ? `it ended with status ${status}` : first;
-}
-
-async function endOf(pid: number, pidfd: Fd | undefined): Promise<number> {
-  for (;;) {
-    // A pidfd is readable when its process has ended. pidfd_open(2).
-    if (pidfd !== undefined) await poller.readable(pidfd.number);
-    const status = statusOfChild(pid);
-    const ended = status === undefined ? undefined : exitStatusOf(status);
-    if (ended !== undefined) return shellStatus(ended);
-  }
 }

@@ -143,7 +143,9 @@ function overview(all: readonly VerbWords[]): readonly string[] {
     section("Name"),
     `appjail \\- each application as its own user, in its own jail`,
     section("Synopsis"),
-    `${bold("appjail")} [${bold("--socket")} ${italic("PATH")}] ${italic("COMMAND")} ...`,
+    `${bold("appjail")} [${bold("-H")} ${italic("HOST")}] [${bold("--socket")} ${italic("PATH")}] ${
+      italic("COMMAND")
+    } ...`,
     section("Description"),
     roffOf(readme),
     section("Commands"),

@@ -86,6 +86,12 @@ const manualPrograms: readonly Need[] = [
   { program: "zsh", package: "zsh" },
 ];
 
+/** Another machine, in a network of its own. Its server is {@linkcode unpackedFor}. */
+const farPrograms: readonly Need[] = [
+  { program: "ip", package: "iproute2" },
+  { program: "ssh", package: "openssh-client" },
+];
+
 /** A desktop without a screen, and programs with a window, with sound and with a bus. */
 const desktopPrograms: readonly Need[] = [
   { program: "weston", package: "weston" },
@@ -176,6 +182,7 @@ const extra: Readonly<Record<Purpose, readonly Need[]>> = {
     ...fileSystems,
     ...packagePrograms,
     ...manualPrograms,
+    ...farPrograms,
   ],
   desktop: desktopPrograms,
   programs: [...desktopPrograms, ...usualPrograms],
@@ -190,4 +197,9 @@ const extra: Readonly<Record<Purpose, readonly Need[]>> = {
 /** What is needed for it; for building and running alone, if it is for nothing more. */
 export function needsFor(purpose: Purpose | undefined): readonly Need[] {
   return purpose === undefined ? always : [...always, ...extra[purpose]];
+}
+
+/** Of which the files will do, see packaging/unpacked.ts. */
+export function unpackedFor(purpose: Purpose | undefined): readonly Need[] {
+  return purpose === "test" ? [{ program: "sshd", package: "openssh-server" }] : [];
 }

@@ -7,7 +7,8 @@
  * @module
  */
 
-import { type Need, needsFor, type Purpose, purposes } from "./needs.ts";
+import { type Need, needsFor, type Purpose, purposes, unpackedFor } from "./needs.ts";
+import { unpack, unpackedRoot } from "./unpacked.ts";
 
 /** Which of these programs are nowhere to be found. */
 export function missingOf(
@@ -123,6 +124,13 @@ async function setUpPrograms(purpose: Purpose | undefined): Promise<void> {
   }
 }
 
+/** Sees to those that are not to be installed. */
+async function setUpUnpacked(purpose: Purpose | undefined): Promise<void> {
+  for (const need of missingOf(unpackedFor(purpose), "", isProgram)) {
+    if (!isProgram(`${unpackedRoot(need.package)}/usr/sbin/${need.program}`)) await unpack(need);
+  }
+}
+
 /** Every TypeScript file of the repository that may import a package. */
 function* sources(folder: string): Generator<string> {
   for (const { name, isFile, isDirectory } of Deno.readDirSync(folder)) {
@@ -174,6 +182,7 @@ function hasBundler(denoDir: string): boolean {
 /** Gets what is missing for `purpose`, or for building and running alone. */
 export async function setUp(purpose: Purpose | undefined): Promise<void> {
   await setUpPrograms(purpose);
+  await setUpUnpacked(purpose);
   await setUpPackages(Deno.realPathSync(`${import.meta.dirname}/..`));
 }
 

@@ -154,6 +154,10 @@ Deno.test("dbus-next stands behind one file, for the dispatcher's bus door and t
   assertEquals(door?.dynamic, true);
 });
 
+Deno.test("the doctor, who asks a bus one question, does so without dbus-next", () => {
+  assertEquals(packages(loadedBy("cmd/doctor.ts")), ["deno-std", "valibot"]);
+});
+
 Deno.test("only main reads the arguments and the environment, and exits", async () => {
   const files = new Set(
     all.flatMap((one) => [one.from, one.to]).filter((name) => /^(?:cmd|core|ipc)\//.test(name)),

@@ -15,6 +15,7 @@
  * A block of TOML is a profile, or the daemon's settings where its first line says so.
  */
 import assert from "node:assert/strict";
+import { busPolicy } from "../core/bus-policy.ts";
 import * as v from "valibot";
 import { parse as parseToml } from "@std/toml/parse";
 import { verbs } from "../cmd/app.ts";
@@ -229,6 +230,11 @@ for (const page of pages) {
     }
   });
 }
+
+Deno.test("the policy that is shown is the one that the doctor prints", () => {
+  const shown = pageText("docs/dbus.md").match(/^```xml\n([\s\S]*?)^```$/m)?.[1];
+  assert.equal(shown, busPolicy("appjail"));
+});
 
 Deno.test({
   name: "with the policy that is shown, a system bus lets people call, and nobody else be appjail",

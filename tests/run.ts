@@ -27,6 +27,7 @@ const lanes = Math.min(3, navigator.hardwareConcurrency + 1);
 export const longest: readonly string[] = [
   "tests/package/machine.test.ts",
   "tests/jail/vault-failures.test.ts",
+  "tests/jail/doctor.test.ts",
   "tests/jail/convert.test.ts",
   "tests/jail/copy.test.ts",
   "tests/jail/crash.test.ts",

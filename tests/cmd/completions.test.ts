@@ -117,18 +117,20 @@ Deno.test("every command and every option is in every script", async () => {
 });
 
 Deno.test("bash offers the commands, and the options that stand before them", async () => {
-  const [all = [], some, options, afterSocket, cut] = await offered([
+  const [all = [], some, options, afterSocket, cut, afterUser] = await offered([
     [""],
     ["st"],
     ["--"],
     ["--socket", "/x", "st"],
     ["--socket", "=", "/x", "profiles"],
+    ["-H", "alice", "@", "desk", "sto"],
   ]);
   for (const word of [...verbs, "--socket", "--version", "--help"]) ok(all.includes(word), word);
   deepEqual(some, ["status", "stop", "stats"]);
-  deepEqual(options, ["--socket", "--version", "--help"]);
+  deepEqual(options, ["--host", "--socket", "--version", "--help"]);
   deepEqual(afterSocket, ["status", "stop", "stats"]);
   deepEqual(cut, ["profiles"]);
+  deepEqual(afterUser, ["stop"]);
 });
 
 Deno.test("bash offers each command's options, all of them and no other's", async () => {
@@ -321,6 +323,11 @@ async function offeredBy(
 const offers: Readonly<Record<string, readonly string[]>> = {
   "appjail sto": ["stop"],
   "appjail --socket /x prof": ["profile", "profiles"],
+  "appjail -H la": ["laptop", "lazy.example.org"],
+  "appjail --host d": ["desk"],
+  "appjail -H desk sto": ["stop"],
+  "appjail -H alice@desk --socket /x sto": ["stop"],
+  "appjail --host desk run --detac": ["--detach"],
   "appjail help unl": ["unlend", "unlock"],
   "appjail completions ": ["bash", "fish", "zsh"],
   "appjail stop ": profiles,
@@ -370,6 +377,8 @@ for (const shell of Object.keys(shellsHere)) {
     standIn(scratch);
     scratch.folder("here");
     scratch.file("here/notes.txt");
+    scratch.folder(".ssh");
+    scratch.file(".ssh/config", "Host desk laptop\n  User alice\nhost lazy.example.org\nHost *\n");
     const lines = Object.keys(offers);
     const found = await offeredBy(shell, lines, scratch);
     deepEqual(

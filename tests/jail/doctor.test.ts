@@ -389,7 +389,8 @@ jailTest(
         const { check, found, prepare, breaks, follow } = trouble;
         await using place = await Place.start(`${world.folder}/place`, trouble);
         await prepare?.(place, world);
-        const isUsual = prepare === undefined && trouble.uid === undefined;
+        const { uid, users, env, flags } = trouble;
+        const isUsual = [prepare, uid, users, env, flags].every((one) => one === undefined);
         const before = isUsual && usual !== undefined
           ? usual
           : await callDoctor(place, world, trouble);
@@ -609,6 +610,12 @@ jailTest("whoever is not root is told what takes root, and how to become it", as
   const asRoot = await callDoctor(place, world, {});
   const report = await callDoctor(place, world, { uid: uA });
   assert.deepEqual([...report.keys()], [...asRoot.keys()]);
+  // The page about it has them all, in this order.
+  const page = await Deno.readTextFile(new URL("../../docs/doctor.md", import.meta.url));
+  const listed = [...page.matchAll(/^\| (`[a-z-]+`(?:, `[a-z-]+`)*) +\|/gm)].flatMap(([, names]) =>
+    names?.replaceAll("`", "").split(", ") ?? []
+  ).filter((name) => !["ok", "warning", "failure"].includes(name));
+  assert.deepEqual(listed, [...report.keys()]);
   assert.deepEqual(worse(asRoot, report), []);
   const untold = [...report.values()].filter(({ result }) => result === "unknown");
   assert.deepEqual(

@@ -5,7 +5,7 @@
  * @module
  */
 import { encodeFrame } from "../../ipc/frame.ts";
-import { writeAll } from "../../ipc/fd.ts";
+import { isGone, writeAll } from "../../ipc/fd.ts";
 import { poller } from "../../ipc/poller.ts";
 import { accept, listen } from "../../ipc/socket.ts";
 
@@ -18,7 +18,12 @@ for (;;) {
   const caller = accept(listener.number);
   if (caller === undefined) continue;
   const hello = { type: "hello", role: "dispatcher", protocol: 1, version: "0.0.1" };
-  writeAll(caller.number, encodeFrame(hello));
+  try {
+    writeAll(caller.number, encodeFrame(hello));
+  } catch (error) {
+    // Who only wants to know who listens does not wait for it.
+    if (!isGone(error)) throw error;
+  }
   // It stays connected for as long as the caller does.
   void poller.readable(caller.number);
 }

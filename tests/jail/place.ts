@@ -10,6 +10,8 @@ import { asUser, execute, type Outcome, program, until } from "./world.ts";
 export interface PlaceOptions {
   /** Root is root of a user namespace of its own, in which everybody is who they are outside. */
   readonly users?: boolean;
+  /** It has a network of its own: a loopback, and nothing behind it. */
+  readonly network?: boolean;
 }
 
 /** How a command runs in a place. */
@@ -24,20 +26,30 @@ export class Place implements AsyncDisposable {
   /** A folder in memory that is this place's alone. */
   readonly scratch: string;
 
-  private constructor(holder: Deno.ChildProcess, users: boolean, scratch: string) {
+  private constructor(
+    holder: Deno.ChildProcess,
+    { users = false, network = false }: PlaceOptions,
+    scratch: string,
+  ) {
     this.#holder = holder;
     this.scratch = scratch;
     this.#words = [
       ...["nsenter", "--target", String(holder.pid), "--mount"],
       ...(users ? ["--user"] : []),
+      ...(network ? ["--net"] : []),
       "--",
     ];
   }
 
   /** @param folder an empty one, where the place's own files are mounted */
-  static async start(folder: string, { users = false }: PlaceOptions = {}): Promise<Place> {
+  static async start(folder: string, options: PlaceOptions = {}): Promise<Place> {
+    const { users = false, network = false } = options;
     await Deno.mkdir(folder);
-    const unshare = ["--mount", "--propagation", "private", ...(users ? ["--user"] : [])];
+    const unshare = [
+      ...["--mount", "--propagation", "private"],
+      ...(users ? ["--user"] : []),
+      ...(network ? ["--net"] : []),
+    ];
     // It holds the namespaces until its standard input ends, as it does when the test is killed.
     const holder = new Deno.Command("unshare", {
       args: [...unshare, "--", "sh", "-c", "echo ready >&2; exec cat"],
@@ -45,7 +57,7 @@ export class Place implements AsyncDisposable {
       stdout: "null",
       stderr: "piped",
     }).spawn();
-    const place = new Place(holder, users, folder);
+    const place = new Place(holder, options, folder);
     const reader = holder.stderr.getReader();
     const first = new TextDecoder().decode((await reader.read()).value);
     reader.releaseLock();
@@ -63,6 +75,7 @@ export class Place implements AsyncDisposable {
        mount --bind ${folder}/etc /etc && mount --bind ${folder}/run /run &&
        mount --bind ${folder}/log /var/log`,
     );
+    if (network) await place.must("ip link set lo up");
     return place;
   }
 
