@@ -1,4 +1,4 @@
-/** A file system of FUSE in a person's home, whose server does not answer: it is nobody else's trouble. */
+/** A file system of FUSE whose server does not answer: it is nobody's trouble but its person's. */
 import assert from "node:assert/strict";
 import { folderOf } from "./lent.ts";
 import { shell } from "./volumes.ts";
@@ -43,6 +43,48 @@ jailTest("a jail starts although its owner's settings lie where nobody answers",
   } finally {
     server.kill("SIGCONT");
     await execute([...there, "umount", settings]);
+    await server.status;
+  }
+});
+
+jailTest("streams that lie where nobody answers hold up no other person", async () => {
+  await using world = await World.start();
+  const [cipher, plain] = [await folderOf(world, "cipher", 0), await folderOf(world, "plain")];
+  await shell('gocryptfs -q -init -extpass "echo x" "$1"', cipher);
+  const args = ["-q", "-fg", "-allow_other", "-extpass", "echo x", cipher, plain];
+  const server = new Deno.Command("gocryptfs", { args, stdin: "null", stderr: "null" }).spawn();
+  try {
+    await until(
+      "it is mounted",
+      async () => (await Deno.readTextFile("/proc/mounts")).includes(` ${plain} fuse`),
+    );
+    await Deno.writeTextFile(`${plain}/file`, "");
+    const stubborn = new Deno.Command(Deno.execPath(), {
+      args: [
+        ...["run", "-A", "--quiet", "--no-check"],
+        new URL("stubborn.ts", import.meta.url).pathname,
+        ...[world.socket, `${plain}/file`, `${server.pid}`, "30"],
+      ],
+      stdin: "piped",
+      stdout: "piped",
+    }).spawn();
+    const said = await stubborn.stdout.getReader().read();
+    assert.equal(new TextDecoder().decode(said.value), "sent\n");
+    assert.equal(await world.run("work", ["echo", "hello"], { uid: uA }), "hello");
+    const { code, stdout } = await world.client(["profiles"], { uid: uA });
+    assert.deepEqual([code, stdout], [0, "work\n"]);
+    // So many cannot be closed that there may not be more of this person's.
+    assert.match((await world.client(["profiles"])).stderr, /their file system does not answer\n$/);
+    server.kill("SIGCONT");
+    await stubborn.stdin.close();
+    await stubborn.status;
+    await until(
+      "root is served again",
+      async () => (await world.client(["profiles"])).stdout === "stuck\n",
+    );
+  } finally {
+    server.kill("SIGCONT");
+    await execute(["umount", "-l", plain]);
     await server.status;
   }
 });
