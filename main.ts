@@ -9,7 +9,7 @@ import { textOf } from "./ipc/octets.ts";
 import { forbidDebugger } from "./ipc/signals.ts";
 import { asAppjailError } from "./core/errors.ts";
 import { reexecuted, type ReexecutedRole } from "./core/launch.ts";
-import { printable } from "./core/log.ts";
+import { styleIn, writeLog } from "./core/log.ts";
 
 /**
  * argv as it was given: Deno does not carry its first word, nor a byte that is not UTF-8, and
@@ -72,7 +72,7 @@ async function main(): Promise<number> {
   }
   const fail = (thrown: unknown): number => {
     const error = asAppjailError(thrown);
-    console.error(`appjail-${role}: ${printable(error.message)}`);
+    writeLog(role, styleIn(Deno.args.at(-1) ?? ""), "error", error.message);
     return error.exitStatus;
   };
   // What nobody waits for ends the role too, in words.

@@ -20,13 +20,16 @@ import {
   text_en,
 } from "@stricli/core";
 import { AppjailError, exitFailure, exitMeanings, exitUsage, wordsOf } from "../core/errors.ts";
+import { logFormats } from "../core/log.ts";
 import { parseSignal } from "../core/names.ts";
 import { align } from "../core/table.ts";
 import { complain, type World, writeOut } from "./client.ts";
 import type { CopyFlags } from "./copy.ts";
 import type { DaemonFlags } from "./daemon.ts";
 import type { DesktopFlags } from "./desktop.ts";
+import type { DoctorFlags } from "./doctor.ts";
 import type { DecryptWords, EncryptFlags, PasswdFlags } from "./encrypt.ts";
+import type { EventsFlags } from "./events.ts";
 import type { LendFlags, UnlendFlags } from "./lend.ts";
 import type { LogsFlags } from "./logs.ts";
 import type { PlanFlags } from "./plan.ts";
@@ -35,6 +38,7 @@ import type { ProfilesFlags } from "./profiles.ts";
 import type { KillFlags, ProgramsFlags, PsFlags } from "./programs.ts";
 import type { ShellFlags } from "./shell.ts";
 import type { StatusFlags } from "./status.ts";
+import type { StatsFlags } from "./stats.ts";
 import type { StopFlags } from "./stop.ts";
 import type { UnlockFlags } from "./unlock.ts";
 import {
@@ -117,6 +121,19 @@ function seconds(input: string): number {
   if (number <= 3600) return number;
   throw new Error("it has to be 0 to 3600 seconds");
 }
+
+/** Where the daemon has its things: for itself, and for who looks after it. */
+const places = {
+  config: text("The configuration, by default /etc/appjail/appjail.toml", "FILE"),
+  bus: text("The D-Bus to be on: system, session, none, or an address", "BUS"),
+  dataRoot: text("Where the homes are, by default /data", "DIR"),
+  stateDir: text("Where the registry of uids is, by default /var/lib/appjail", "DIR"),
+  runtimeDir: text("Where the sockets are, by default /run/appjail", "DIR"),
+  uidRange: text("The uids for profiles, by default 1100-1999", "FIRST-LAST"),
+  user: text("Whom the dispatcher runs as, by default appjail", "NAME|UID"),
+  profilesDir: text("Where the profiles are that come with the program", "DIR"),
+  adminProfiles: text("Your own for everybody, by default /etc/appjail/profiles", "DIR"),
+} as const;
 
 /** What stop and lock have in common. */
 const stopping = {
@@ -364,6 +381,44 @@ Ends with the program's status.`,
     },
     loader: lazily(async () => (await import("./logs.ts")).logs),
   }),
+  events: buildCommand<EventsFlags, [profile?: string], Context>({
+    docs: {
+      brief: "Show what has happened to your jails, and what happens",
+      fullDescription:
+        `A line for each jail that has started or stopped, each program that was started or has
+ended, each home that was unlocked or locked, whatever was lent or taken back, and each request that
+was refused. The daemon keeps the last 500 of each person's, for as long as it runs.`,
+    },
+    parameters: {
+      flags: {
+        follow: toggle("Go on as more happens"),
+        since: text("None that are older, such as 10m, 8h, 1d", "TIME"),
+        json: toggle("Print JSON, an object a line"),
+        all: toggle("Everybody's; only root may see them"),
+        socket,
+      },
+      aliases: { f: "follow" },
+      positional: { kind: "tuple", parameters: [profile("Only this one's", true)] },
+    },
+    loader: lazily(async () => (await import("./events.ts")).events),
+  }),
+  stats: buildCommand<StatsFlags, [], Context>({
+    docs: {
+      brief: "Count starts and joins of jails, their times and failures",
+      fullDescription:
+        `Counts since the daemon was started. START is the time from a request to a program that
+runs in a new jail, JOIN the same for a jail that is there; what a person takes for a passphrase is
+no part of it. Medians and the 95th percentile (P95) are those of the last 256 times.`,
+    },
+    parameters: {
+      flags: {
+        json,
+        all: toggle("Everybody's; only root may see them"),
+        socket,
+      },
+    },
+    loader: lazily(async () => (await import("./stats.ts")).stats),
+  }),
   profiles: buildCommand<ProfilesFlags, [], Context>({
     docs: { brief: "List your profiles" },
     parameters: { flags: { json, socket } },
@@ -546,21 +601,39 @@ every jail, call appjail stop --all, as root, while the daemon runs.`,
     },
     parameters: {
       flags: {
-        bus: text("The D-Bus to be on: system, session, none, or an address", "BUS"),
-        dataRoot: text("Where the homes are, by default /data", "DIR"),
-        stateDir: text("Where the registry of uids is, by default /var/lib/appjail", "DIR"),
-        runtimeDir: text("Where the sockets are, by default /run/appjail", "DIR"),
-        uidRange: text("The uids for profiles, by default 1100-1999", "FIRST-LAST"),
-        user: text("Whom the dispatcher runs as, by default appjail", "NAME|UID"),
+        ...places,
         linger: text("Seconds that an empty jail stays, by default 5", "S"),
         network: text("What network jails have: host or none", "NETWORK"),
-        profilesDir: text("Where the profiles are that come with the program", "DIR"),
-        adminProfiles: text("Your own for everybody, by default /etc/appjail/profiles", "DIR"),
-        config: text("The configuration, by default /etc/appjail/appjail.toml", "FILE"),
+        logFormat: {
+          kind: "enum",
+          values: logFormats,
+          brief: "How the log is written, by default text",
+          optional: true,
+        },
         debug: toggle("Log more"),
       },
     },
     loader: lazily(async () => (await import("./daemon.ts")).daemon),
+  }),
+  doctor: buildCommand<DoctorFlags, [], Context>({
+    docs: {
+      brief: "Look whether all is here that appjail needs",
+      fullDescription:
+        `Tries what jails need: the kernel, bubblewrap, other programs, the daemon and its folders,
+uids, buses, and the session that it is called from. Each line says what was found, and where
+something is wrong, the command that mends it. It changes nothing. As root it can tell more.
+
+Give it the flags that the daemon has, where that has any. It ends with 111 when something fails.`,
+    },
+    parameters: {
+      flags: {
+        json,
+        busPolicy: toggle("Print the policy that a system bus needs, and look at nothing"),
+        ...places,
+        socket,
+      },
+    },
+    loader: lazily(async () => (await import("./doctor.ts")).doctor),
   }),
   completions: buildCommand<Record<never, never>, [shell: string], Context>({
     docs: {

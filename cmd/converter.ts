@@ -14,6 +14,7 @@ import { Fd, open, pipe, readSome, setNonblocking, writeSome } from "../ipc/fd.t
 import { poller } from "../ipc/poller.ts";
 import { compareTrees, type Difference } from "../core/compare.ts";
 import { within } from "../core/deadline.ts";
+import { setpriv } from "../core/drop.ts";
 import { AppjailError, asAppjailError, exitFailure } from "../core/errors.ts";
 import {
   effectiveUid,
@@ -39,9 +40,9 @@ import { roleEnvironment } from "../core/launch.ts";
 import { printable } from "../core/log.ts";
 import { Pace } from "../core/pace.ts";
 import {
-  type ConverterOptions,
   converterOptions,
   type ConverterToHelper,
+  type ConverterWork,
   type HelperToConverter,
   toConverter,
 } from "../core/protocol.ts";
@@ -55,7 +56,6 @@ import {
   rsync,
   rsyncFailure,
   rsyncHint,
-  setpriv,
 } from "../core/rsync.ts";
 import { type Survey, survey } from "../core/survey.ts";
 import { mountAt, mountType, volumeProgram } from "../core/volume.ts";
@@ -77,13 +77,13 @@ const leaveDeadline = 20_000;
 /** How often a copy is made right until it has to be the same. */
 const rounds = 3;
 
-type Of<W extends ConverterOptions["what"]> = Extract<ConverterOptions, { readonly what: W }>;
+type Of<W extends ConverterWork["what"]> = Extract<ConverterWork, { readonly what: W }>;
 type Progress = Extract<ConverterToHelper, { readonly type: "progress" }>;
 type Done = Omit<Extract<ConverterToHelper, { readonly type: "done" }>, "type">;
 
 /** Runs the converter. The exit status is returned. */
 export async function converter(text: string): Promise<number> {
-  const options = begin("converter", converterOptions(), text, ["socket", "file"]);
+  const { work } = begin("converter", converterOptions(), text, ["socket", "file"]);
   if (effectiveUid() !== 0) {
     throw new AppjailError("usage", "The converter has to be root: it copies what others own");
   }
@@ -104,7 +104,7 @@ export async function converter(text: string): Promise<number> {
   // Whatever else it is: nobody waits for this any more.
   void channel.receive().then(leave, leave);
   try {
-    const done = await new Converter(channel, lock, stop.signal).perform(options);
+    const done = await new Converter(channel, lock, stop.signal).perform(work);
     channel.send({ type: "done", ...done });
     await channel.drain();
     return 0;
@@ -141,20 +141,20 @@ class Converter {
     this.#signal = signal;
   }
 
-  perform(options: ConverterOptions): Promise<Done> {
-    switch (options.what) {
+  perform(work: ConverterWork): Promise<Done> {
+    switch (work.what) {
       case "make":
-        return this.#make(options);
+        return this.#make(work);
       case "copy":
-        return this.#copy(options);
+        return this.#copy(work);
       case "passphrase":
-        return this.#changePassphrase(options);
+        return this.#changePassphrase(work);
       case "measure":
-        return this.#measure(options);
+        return this.#measure(work);
       case "remove":
-        return this.#remove(options);
+        return this.#remove(work);
       default:
-        return options satisfies never;
+        return work satisfies never;
     }
   }
 

@@ -1,11 +1,12 @@
 /**
  * `appjail daemon`: what root types. It settles the options, and then becomes the helper: the same
- * process, executed anew, with a clean environment and no descriptor but the standard ones.
+ * process, executed anew, with a clean environment and no descriptor but the standard ones, and the
+ * listening socket where a service manager has handed it over.
  *
  * @module
  */
 import * as v from "valibot";
-import { closeAllOnExec, isOpen, open, readAll } from "../ipc/fd.ts";
+import { closeAllOnExec, isOpen, open, readAll, setCloseOnExec } from "../ipc/fd.ts";
 import { isErrno } from "../ipc/errno.ts";
 import { AppjailError, wordsOf } from "../core/errors.ts";
 import { openRootFolder } from "../core/home.ts";
@@ -16,6 +17,7 @@ import {
   openFile,
   readLink,
   readText,
+  type Status,
   statusBehind,
   statusOf,
 } from "../core/kernel.ts";
@@ -26,7 +28,9 @@ import {
   runWords,
   stagedScript,
 } from "../core/launch.ts";
+import { logFormats, type LogStyle } from "../core/log.ts";
 import { absolutePath, parse } from "../core/names.ts";
+import { handedListener, serviceOf } from "../core/service.ts";
 import { type HelperOptions, helperOptions } from "../core/protocol.ts";
 import { form } from "../core/version.ts";
 
@@ -43,10 +47,11 @@ export interface DaemonFlags {
   readonly profilesDir?: string | undefined;
   readonly adminProfiles?: string | undefined;
   readonly config?: string | undefined;
+  readonly logFormat?: LogStyle["format"] | undefined;
   readonly debug?: boolean | undefined;
 }
 
-const defaultConfig = "/etc/appjail/appjail.toml";
+export const defaultConfig = "/etc/appjail/appjail.toml";
 
 /** The configuration file: the same words as the flags', with TOML's underscores. */
 export const configuration = v.strictObject({
@@ -60,6 +65,7 @@ export const configuration = v.strictObject({
   network: v.optional(v.picklist(["host", "none"])),
   profiles_dir: v.optional(v.string()),
   admin_profiles: v.optional(v.string()),
+  log_format: v.optional(v.picklist(logFormats)),
   max_profiles: v.optional(
     v.pipe(
       v.number(),
@@ -100,6 +106,7 @@ export async function daemon(flags: DaemonFlags, world: DaemonWorld): Promise<ne
   // The folder in which it was started is not held for as long as it runs.
   Deno.chdir("/");
   closeAllOnExec();
+  if (options.listener) setCloseOnExec(handedListener, false);
   return execute(
     "/proc/self/exe",
     ["appjail-helper", ...words, "helper", JSON.stringify(options)],
@@ -109,15 +116,16 @@ export async function daemon(flags: DaemonFlags, world: DaemonWorld): Promise<ne
 
 /**
  * Where the profiles are that come with the program: beside it, as it was built or checked out, or
- * where a package has put them.
+ * where it was installed below the same prefix.
  */
-function shippedProfiles(script: string): string | null {
+export function shippedProfiles(script: string): string | null {
   const executable = readLink("root", "/proc/self/exe") ?? "/";
   // A bundle lies two folders below the launcher.
   const above = { compiled: [executable, 1], bundled: [script, 3], source: [script, 1] } as const;
   const [file, steps] = above[form];
   const beside = `${file.split("/").slice(0, -steps).join("/")}/profiles`;
-  return [beside, "/usr/share/appjail/profiles"]
+  const prefix = /^(.*)\/lib\/appjail\//.exec(file)?.[1] ?? "/usr";
+  return [beside, `${prefix}/share/appjail/profiles`]
     .find((path) => statusBehind(path)?.kind === "folder") ?? null;
 }
 
@@ -182,7 +190,12 @@ export function settle(
       "--admin-profiles",
       flags.adminProfiles ?? config.admin_profiles ?? "/etc/appjail/profiles",
     ),
-    debug: flags.debug === true,
+    ...serviceOf(env, Deno.pid),
+    log: {
+      format: flags.logFormat ?? config.log_format ?? "text",
+      journal: isStream(env["JOURNAL_STREAM"], statusBehind("/proc/self/fd/2")),
+      debug: flags.debug === true,
+    },
   });
   if ("wrong" in settled) throw wrong("an option", settled.wrong);
   // Its longest socket's path, a watchdog's, has to fit sun_path, in bytes. unix(7).
@@ -191,6 +204,23 @@ export function settle(
     throw wrong("--runtime-dir", "it is too long a path");
   }
   return settled.value;
+}
+
+/**
+ * Whether something is the stream that systemd has connected to the journal. The variable alone does
+ * not say so: whoever was started by a service has it as well. systemd.exec(5), JOURNAL_STREAM.
+ */
+export function isStream(
+  named: string | undefined,
+  status: Pick<Status, "inode"> | undefined,
+): boolean {
+  const [, device, inode] = /^(\d+):(\d+)$/.exec(named ?? "") ?? [];
+  const [major = 0n, minor = 0n, own] = status?.inode.split(":").map(BigInt) ?? [];
+  if (device === undefined || inode === undefined || own === undefined) return false;
+  // As gnu_dev_makedev(3) puts them together.
+  const number = (major & 0xfffn) << 8n | (major & ~0xfffn) << 32n |
+    (minor & 0xffn) | (minor & ~0xffn) << 12n;
+  return BigInt(device) === number && BigInt(inode) === own;
 }
 
 /** A number as people write it; Number would take "", " 5" and 0x5, too. */
@@ -225,7 +255,8 @@ function userOf(
   return { uid, gid };
 }
 
-async function configurationOf(flag: string | undefined): Promise<Configuration> {
+/** What the configuration file says. */
+export async function configurationOf(flag: string | undefined): Promise<Configuration> {
   const path = flag ?? defaultConfig;
   const wrong = (why: string): AppjailError =>
     new AppjailError("usage", `Cannot use the configuration ${path}: ${why}`);

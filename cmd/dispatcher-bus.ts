@@ -1,10 +1,11 @@
 /**
- * The dispatcher's door on D-Bus: the same requests as on the socket, without descriptors. The
- * caller is the uid that the bus reports.
+ * The dispatcher's door on D-Bus: the same requests as on the socket, without descriptors, and for
+ * those who subscribe, signals about their own jails. The caller is the uid that the bus reports.
  *
  * @module
  */
-import { BusError, resolveBusAddress, serveBus, variant } from "../ipc/bus.ts";
+import { type BusCall, BusError, resolveBusAddress, serveBus, variant } from "../ipc/bus.ts";
+import { busName } from "../core/bus-policy.ts";
 import { pause } from "../core/deadline.ts";
 import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
 import type { Jails } from "../core/jails.ts";
@@ -14,17 +15,17 @@ import {
   commandLine,
   environment,
   lendName,
-  type OwnerUid,
   ownerUid,
   parse,
   type ProfileName,
   profileName,
 } from "../core/names.ts";
-import type { Lent } from "../core/protocol.ts";
+import type { Lendable } from "../core/protocol.ts";
 import * as v from "valibot";
 import { version } from "../core/version.ts";
+import { missed, objectsOf, signals, tellSubscribers } from "./dispatcher-bus-jails.ts";
+import type { About, Asker, Records } from "./dispatcher-record.ts";
 
-const name = "org.appjail.AppJail";
 const path = "/org/appjail/AppJail";
 const interfaceName = "org.appjail.AppJail1";
 
@@ -71,40 +72,44 @@ const methods = [
     out: [],
   },
   { name: "List", in: [], out: [{ name: "jails", type: "aa{sv}" }] },
+  { name: "Subscribe", in: [], out: [] },
+  { name: "Unsubscribe", in: [], out: [] },
 ] as const;
 
+/** What is behind the door. */
+export interface BusHouse {
+  readonly jails: Jails;
+  readonly isApp: (uid: number) => boolean;
+  readonly log: Log;
+  readonly records: Records;
+}
+
 /** Serves on the bus for ever: whenever the bus is gone, it is looked for again. */
-export async function keepOnBus(
-  bus: string,
-  jails: Jails,
-  isApp: (uid: number) => boolean,
-  log: Log,
-): Promise<never> {
+export async function keepOnBus(bus: string, house: BusHouse): Promise<never> {
+  const { jails, log, records } = house;
   const address = resolveBusAddress(bus, {});
   for (let delay = 250, told = "";; delay = Math.min(delay * 2, 15_000)) {
     try {
       const service = await serveBus({
         address,
-        name,
+        name: busName,
         path,
         interface: interfaceName,
         methods,
+        signals,
+        missed,
         properties: [{ name: "Version", type: "s", read: () => version }],
+        objects: objectsOf(jails),
         log: (line) => log.info(line),
-        handle: async ({ method, uid, args }) => {
-          try {
-            return await handle(jails, isApp, log, method, uid, args);
-          } catch (thrown) {
-            const error = asAppjailError(thrown);
-            if (error.code === "internal") throw thrown;
-            throw new BusError(error.busName, error.message);
-          }
-        },
+        handle: (call) => answer(house, call),
       });
-      log.info(`on the bus as ${name}`);
+      const silence = tellSubscribers(service, jails, records);
+      log.info(`on the bus as ${busName}`);
       delay = 250;
       told = "";
-      log.info(`off the bus: ${await service.closed}`);
+      const why = await service.closed;
+      silence();
+      log.info(`off the bus: ${why}`);
     } catch (error) {
       const words = wordsOf(error);
       // The same trouble is told once, however often it is tried: with another unique name each time.
@@ -116,21 +121,55 @@ export async function keepOnBus(
   }
 }
 
+/** Does what is called; what goes wrong is told in the bus's words. */
+async function answer(house: BusHouse, call: BusCall): Promise<readonly unknown[]> {
+  const { uid, sender, method, args } = call;
+  // Those about a profile have it first.
+  const profile = parse(profileName, args[0]);
+  const about = {
+    request: method.toLowerCase(),
+    profile: "value" in profile ? profile.value : null,
+  };
+  try {
+    const asker = { uid: read(ownerUid, uid, "caller"), busName: sender };
+    try {
+      return await handle(house, asker, about, call);
+    } catch (thrown) {
+      house.records.refused(asker, about, thrown);
+      throw thrown;
+    }
+  } catch (thrown) {
+    const error = asAppjailError(thrown);
+    // What the bus is to be told in its own words, and what is a defect.
+    if (error.code === "internal") throw thrown;
+    throw new BusError(error.busName, error.message);
+  }
+}
+
 async function handle(
-  jails: Jails,
-  isApp: (uid: number) => boolean,
-  log: Log,
-  method: string,
-  uid: number,
-  args: readonly unknown[],
+  { jails, isApp, records }: BusHouse,
+  asker: Asker,
+  about: About,
+  { method, args, subscribe, unsubscribe }: BusCall,
 ): Promise<readonly unknown[]> {
-  const owner = read(ownerUid, uid, "caller");
+  const { uid: owner } = asker;
   if (isApp(owner)) throw new AppjailError("denied", "A program in a jail cannot ask for jails");
   switch (method) {
+    case "Subscribe":
+      try {
+        await subscribe();
+      } catch (error) {
+        throw error instanceof BusError ? new AppjailError("limit", error.message) : error;
+      }
+      return [];
+    case "Unsubscribe":
+      await unsubscribe();
+      return [];
     case "Run":
-      return await run(jails, log, owner, args);
+      return await run(jails, records, asker, args);
     case "Stop": {
       const jail = jails.known(owner, read(profileName, args[0], "profile"));
+      records.stops(asker, jail.allocation, { force: args[1] === true, lock: false });
       const { problem } = await jail.stop(args[1] === true, stopTimeout);
       if (problem !== null) throw new AppjailError("no-answer", problem);
       return [];
@@ -138,12 +177,13 @@ async function handle(
     case "Lend": {
       const { profile, wanted } = lending(args);
       await jails.known(owner, profile).lend(wanted);
-      log.info(`uid ${owner} lends ${JSON.stringify(wanted.path)} to ${profile} over D-Bus`);
+      records.lends(asker, about, wanted);
       return [wanted.name];
     }
     case "Unlend": {
       const jail = jails.known(owner, read(profileName, args[0], "profile"));
       await jail.unlend(read(lendName, args[1], "name"));
+      records.takesBack(asker, about);
       return [];
     }
     case "List": {
@@ -175,8 +215,8 @@ async function handle(
 
 async function run(
   jails: Jails,
-  log: Log,
-  owner: OwnerUid,
+  records: Records,
+  asker: Asker,
   args: readonly unknown[],
 ): Promise<readonly unknown[]> {
   const profile = read(profileName, args[0], "profile");
@@ -186,7 +226,7 @@ async function run(
   const options = knownOptions(args[2], Object.keys(runOptions));
   const cwd = read(runOptions.cwd, options["cwd"], "option cwd");
   const env = read(runOptions.env, options["env"], "option env");
-  const started = await jails.run(owner, profile, {
+  const started = await jails.run(asker.uid, profile, {
     argv,
     cwd: cwd ?? null,
     cwd_required: true,
@@ -195,17 +235,15 @@ async function run(
     stdio: "log",
     descriptors: [],
   });
-  const { uid } = started.within.allocation;
-  log.info(
-    `uid ${owner} runs ${started.program} as ${uid} over D-Bus: ${argv?.[0] ?? "its command"}`,
-  );
-  return [uid, started.program];
+  const { within: { allocation }, program, joined } = started;
+  records.runs(asker, allocation, { program, joined, command: argv?.[0] });
+  return [allocation.uid, program];
 }
 
 /** What is to be lent, from the arguments of Lend. */
 function lending(args: readonly unknown[]): {
   readonly profile: ProfileName;
-  readonly wanted: Omit<Lent, "at">;
+  readonly wanted: Lendable;
 } {
   const profile = read(profileName, args[0], "profile");
   const path = read(absolutePath, args[1], "path");

@@ -8,6 +8,7 @@ import type { Fd } from "../ipc/fd.ts";
 import { AppjailError } from "../core/errors.ts";
 import type { Copied, HelperLink, Patience } from "../core/helper-link.ts";
 import type { Jail } from "../core/jail.ts";
+import type { ProfileName } from "../core/names.ts";
 import type { ClientToDispatcher, DispatcherToClient, VolumeKind } from "../core/protocol.ts";
 
 type Request<T extends ClientToDispatcher["type"]> = Extract<
@@ -25,6 +26,8 @@ const tries = 3;
 export interface Person extends Patience {
   /** The pipes are given away. */
   readonly ask: (wanted: Wanted) => Promise<readonly Fd[]>;
+  /** The passphrase of a profile's home was wrong. */
+  readonly wrong: (profile: ProfileName) => void;
   /** What a home takes on the disk that is to be removed. */
   readonly measured: (home: Omit<Measured, "type">) => void;
   /** The new home is in its place. @param copied null: since an earlier time */
@@ -167,6 +170,7 @@ async function withPassphrase<T>(
       return await told(failed, use(pipes));
     } catch (error) {
       if (!(error instanceof AppjailError) || error.code !== "wrong-passphrase") throw error;
+      person.wrong(wanted.profile);
     }
   }
   const { message } = failed(`the passphrase was wrong ${tries} times`);

@@ -8,7 +8,6 @@
  */
 import { AppjailError } from "../core/errors.ts";
 import type { Jails } from "../core/jails.ts";
-import type { Log } from "../core/log.ts";
 import type { OwnerUid, ProfileName } from "../core/names.ts";
 import { leafNames, type Settings, settle } from "../core/profile.ts";
 import type { Resolved } from "../core/profile-layers.ts";
@@ -29,7 +28,8 @@ type Answer<T extends DispatcherToClient["type"]> = Extract<
 export interface ProfileServer {
   readonly store: ProfileStore;
   readonly jails: Jails;
-  readonly log: Log;
+  /** Puts on record what was done for whoever asked. */
+  readonly granted: (words: string) => void;
   readonly send: (answer: DispatcherToClient) => Promise<void>;
 }
 
@@ -42,7 +42,7 @@ export async function serveProfiles(
   owner: OwnerUid,
   server: ProfileServer,
 ): Promise<void> {
-  const { store, log, send } = server;
+  const { store, granted, send } = server;
   switch (request.type) {
     case "written": {
       const all = written(owner, server);
@@ -68,7 +68,7 @@ export async function serveProfiles(
       const { problems } = store.tryOut(owner, profile, text);
       if (problems.length === 0) {
         store.write(owner, profile, text);
-        log.info(`uid ${owner} has written profile ${profile}`);
+        granted(`has written profile ${profile}`);
       }
       return await send({ type: "checked", problems: [...problems] });
     }
@@ -77,7 +77,7 @@ export async function serveProfiles(
     case "forget": {
       const { profile } = request;
       if (!store.remove(owner, profile)) throw unwritten(profile);
-      log.info(`uid ${owner} has deleted profile ${profile}`);
+      granted(`has deleted profile ${profile}`);
       return;
     }
     default:

@@ -26,6 +26,7 @@ import {
   type OwnerUid,
   ownerUid,
   parse,
+  profileIn,
   type ProfileName,
   type ProgramName,
 } from "../core/names.ts";
@@ -52,6 +53,7 @@ import {
 } from "./dispatcher-homes.ts";
 import { planned, type Planner } from "./dispatcher-plan.ts";
 import { type ProfileRequest, serveProfiles } from "./dispatcher-profiles.ts";
+import { type About, type Asker, Records } from "./dispatcher-record.ts";
 
 type ClientChannel = Channel<ClientToDispatcher, DispatcherToClient>;
 type Request<T extends ClientToDispatcher["type"]> = Extract<
@@ -87,7 +89,7 @@ export async function dispatcher(text: string): Promise<number> {
     ...shipped_profiles === null ? [] : ["folder" as const],
   ]);
   provePowerless();
-  const log = logOf("appjail-dispatcher", options.debug);
+  const log = logOf("dispatcher", options.log);
   // The bus's library opens a socket and looks at the machine; without a bus nothing is needed.
   const given = [
     "ffi",
@@ -103,7 +105,8 @@ export async function dispatcher(text: string): Promise<number> {
     shipped: shipped === null ? undefined : { folder: new Fd(6), path: shipped },
     admin: options.admin_profiles,
   });
-  const jails = new Jails({
+  const records: Records = new Records(log, () => jails);
+  const jails: Jails = new Jails({
     helper: link,
     connect: ({ uid }) =>
       new Channel(connect(`${options.runtime_dir}/ctl/${uid}.sock`), fromJailer),
@@ -112,24 +115,23 @@ export async function dispatcher(text: string): Promise<number> {
     linger: options.linger,
     version,
     log,
+    witness: records,
   }, welcome);
   const isApp = (uid: number): boolean =>
     (uid >= options.first_uid && uid <= options.last_uid) || jails.has(uid);
   const planning = { network: options.network, firstUid: options.first_uid };
-  const door = new Door(new Fd(4), link, jails, store, planning, isApp, log);
+  const door = new Door(new Fd(4), { link, jails, profiles: store, planning, isApp, log, records });
   void door.open();
   if (options.bus !== null) {
     const { bus } = options;
-    void import("./dispatcher-bus.ts").then(({ keepOnBus }) => keepOnBus(bus, jails, isApp, log))
-      .catch((error) => log.info(`no D-Bus: ${wordsOf(error)}`));
+    void import("./dispatcher-bus.ts")
+      .then(({ keepOnBus }) => keepOnBus(bus, { jails, isApp, log, records }))
+      .catch((error) => log.warn(`no D-Bus: ${wordsOf(error)}`));
   }
   const found = welcome.jails.length;
+  link.ready();
   log.info(`ready${found > 0 ? `, ${found} jail${found === 1 ? "" : "s"} found` : ""}`);
-  await link.follow(
-    (end) => jails.ended(end),
-    (end) => jails.locking(end),
-    (all) => jails.lends(all),
-  );
+  await link.follow(jails);
   log.info("the helper is gone; leaving");
   return 0;
 }
@@ -145,26 +147,40 @@ interface Accompanied {
   readonly unlisten?: () => void;
 }
 
+/** What is behind the door. */
+interface House {
+  readonly link: HelperLink;
+  readonly jails: Jails;
+  readonly profiles: ProfileStore;
+  readonly planning: Pick<Planner, "network" | "firstUid">;
+  readonly isApp: (uid: number) => boolean;
+  readonly log: Log;
+  readonly records: Records;
+}
+
+/** A client, and what is known of its request so far. */
+interface Visitor {
+  readonly channel: ClientChannel;
+  readonly asker: Asker;
+  about: About;
+}
+
 /** The socket's door: every connection is a client with one request. */
 class Door {
   readonly #listener: Fd;
   readonly #link: HelperLink;
   readonly #jails: Jails;
-  readonly #planning: Pick<Planner, "network" | "firstUid">;
+  readonly #planning: House["planning"];
   readonly #profiles: ProfileStore;
-  readonly #isApp: (uid: number) => boolean;
+  readonly #isApp: House["isApp"];
   readonly #log: Log;
+  readonly #records: Records;
   readonly #callers = new Map<number, Caller>();
   #total = 0;
 
   constructor(
     listener: Fd,
-    link: HelperLink,
-    jails: Jails,
-    profiles: ProfileStore,
-    planning: Pick<Planner, "network" | "firstUid">,
-    isApp: (uid: number) => boolean,
-    log: Log,
+    { link, jails, profiles, planning, isApp, log, records }: House,
   ) {
     this.#listener = listener;
     this.#link = link;
@@ -173,6 +189,7 @@ class Door {
     this.#planning = planning;
     this.#isApp = isApp;
     this.#log = log;
+    this.#records = records;
   }
 
   async open(): Promise<void> {
@@ -182,7 +199,7 @@ class Door {
         socket = accept(this.#listener.number);
       } catch (error) {
         // Out of descriptors: those who are here have to leave first.
-        this.#log.info(`cannot accept a client: ${wordsOf(error)}`);
+        this.#log.warn(`cannot accept a client: ${wordsOf(error)}`);
         await pause(100);
         continue;
       }
@@ -199,7 +216,8 @@ class Door {
 
   async #receive(socket: Fd): Promise<void> {
     using held = socket;
-    const parsed = parse(ownerUid, peerOf(held.number).uid);
+    const peer = peerOf(held.number);
+    const parsed = parse(ownerUid, peer.uid);
     if ("wrong" in parsed) return;
     const uid = parsed.value;
     const caller = this.#callers.get(uid) ??
@@ -213,6 +231,11 @@ class Door {
       caller.room,
       caller.strangers,
     );
+    const visitor: Visitor = {
+      channel,
+      asker: { uid, pid: peer.pid },
+      about: { request: "", profile: null },
+    };
     try {
       channel.send({ type: "hello", role: "dispatcher", protocol: protocolVersion, version });
       if (this.#isApp(uid)) {
@@ -227,10 +250,13 @@ class Door {
           "Files that you have handed over cannot be closed: their file system does not answer",
         );
       }
-      await this.#converse(channel, uid);
+      await this.#converse(visitor);
     } catch (thrown) {
       const error = asAppjailError(thrown);
-      this.#log.debug(`uid ${uid}: ${error.message}`);
+      // What was never understood was no request.
+      if (visitor.about.request !== "" || thrown instanceof AppjailError) {
+        this.#records.refused(visitor.asker, visitor.about, error);
+      } else this.#log.debug(`uid ${uid}: ${error.message}`);
       channel.send({ type: "failed", code: error.code, message: error.message.slice(0, 8192) });
       await within(channel.drain(), 1000, () => new Error()).catch(() => {});
     } finally {
@@ -240,7 +266,8 @@ class Door {
     }
   }
 
-  async #converse(channel: ClientChannel, uid: OwnerUid): Promise<void> {
+  async #converse(visitor: Visitor): Promise<void> {
+    const { channel } = visitor;
     const hello = await this.#next(channel);
     if (hello === undefined) return;
     if (hello.message.type !== "hello" || hello.message.protocol !== protocolVersion) {
@@ -250,7 +277,7 @@ class Door {
         `This daemon speaks protocol ${protocolVersion}: use the appjail of the same version`,
       );
     }
-    const started = await this.#answer(channel, uid);
+    const started = await this.#answer(visitor);
     // The request is forgotten by now: a command line is not kept for as long as the program runs.
     if (started !== undefined) await this.#accompany(channel, started);
     await channel.drain();
@@ -270,10 +297,15 @@ class Door {
   }
 
   /** Does what is asked for, and returns the program that its client is to stay with. */
-  async #answer(channel: ClientChannel, uid: OwnerUid): Promise<Accompanied | undefined> {
+  async #answer(visitor: Visitor): Promise<Accompanied | undefined> {
+    const { channel, asker } = visitor;
+    const { uid } = asker;
     const request = await this.#next(channel);
     if (request === undefined) return undefined;
     const { message, descriptors } = request;
+    const about = { request: message.type, profile: this.#profileOf(uid, message) };
+    visitor.about = about;
+    const granted = (words: string): void => this.#records.granted(asker, about, words);
     // Whoever has gone was told that it failed, or did not want it any more.
     if (hasLeft(channel.fd)) {
       drop(request);
@@ -281,13 +313,15 @@ class Door {
     }
     switch (message.type) {
       case "run":
-        return await this.#run(channel, uid, message, descriptors);
+        return await this.#run(channel, asker, message, descriptors);
       case "attach":
+        granted(`attaches to ${message.program}`);
         return await this.#attach(channel, uid, message.program);
       case "kill": {
         const jail = this.#jails.jailOf(uid, message.program);
         jail.running(message.program);
         await jail.signal(message.program, message.signal);
+        granted(`sends ${message.signal} to ${message.program}`);
         channel.send({ type: "done" });
         break;
       }
@@ -309,12 +343,12 @@ class Door {
         break;
       }
       case "stop":
-        await this.#stop(channel, uid, message);
+        await this.#stop(channel, asker, message);
         break;
       case "unlock": {
         const { profile, keep } = message;
         await this.#jails.unlock(uid, profile, keep, (wanted) => this.#ask(channel, wanted));
-        this.#log.info(`uid ${uid} has unlocked the home of ${profile}`);
+        granted(`has unlocked the home of ${profile}`);
         channel.send({ type: "done" });
         break;
       }
@@ -323,52 +357,64 @@ class Door {
         const jail = message.type === "encrypt"
           ? await this.#jails.toEncrypt(uid, message.profile, message.make)
           : this.#jails.known(uid, message.profile);
-        this.#log.info(
-          `uid ${uid} lets the home of ${message.profile} be converted: ${message.type}`,
-        );
+        granted(`lets the home of ${message.profile} be converted: ${message.type}`);
         await this.#patiently(
-          channel,
+          visitor,
           (person) => convertHome(this.#link, jail, message, person),
         );
         break;
       }
       case "passwd": {
         const jail = this.#jails.known(uid, message.profile);
-        await this.#patiently(channel, (person) => changePassphrase(this.#link, jail, person));
-        this.#log.info(`uid ${uid} has changed the passphrase of ${message.profile}`);
+        await this.#patiently(visitor, (person) => changePassphrase(this.#link, jail, person));
+        granted(`has changed the passphrase of ${message.profile}`);
         break;
       }
       case "lend": {
         const { profile, name, path, write, keep } = message;
         const until = keep === null ? null : Date.now() + keep;
         await this.#jails.known(uid, profile).lend({ name, path, write, until });
-        this.#log.info(`uid ${uid} lends ${JSON.stringify(path)} to ${profile}`);
+        this.#records.lends(asker, about, message);
         channel.send({ type: "done" });
         break;
       }
       case "unlend":
         await this.#jails.known(uid, message.profile).unlend(message.name);
+        this.#records.takesBack(asker, about);
         channel.send({ type: "done" });
         break;
       case "logs":
         await this.#logs(channel, uid, message);
+        break;
+      case "events":
+        await this.#events(channel, uid, message);
+        break;
+      case "stats":
+        for (const figures of this.#records.figures(uid, message.everyone)) {
+          channel.send({ type: "counted", figures });
+          await channel.drain();
+        }
+        channel.send({ type: "done" });
         break;
       case "profiles":
         channel.send({ type: "listed", profiles: [...this.#jails.profiles(uid)] });
         break;
       case "forget":
         if (message.home) {
-          await this.#patiently(channel, (person) => this.#forget(uid, message.profile, person));
+          await this.#patiently(
+            visitor,
+            (person) => this.#forget(visitor, message.profile, person),
+          );
           break;
         }
-        await this.#serveProfiles(channel, uid, message);
+        await this.#serveProfiles(visitor, message);
         break;
       case "written":
       case "show":
       case "check":
       case "write":
       case "diff":
-        await this.#serveProfiles(channel, uid, message);
+        await this.#serveProfiles(visitor, message);
         break;
       case "plan":
         channel.send(planned(message, uid, {
@@ -390,15 +436,30 @@ class Door {
     return undefined;
   }
 
+  /** Which profile a request is about. */
+  #profileOf(uid: OwnerUid, message: ClientToDispatcher): ProfileName | null {
+    switch (message.type) {
+      case "run":
+        return this.#jails.meant(uid, message.profile, message.argv?.[0]);
+      case "attach":
+      case "kill":
+      case "wait":
+        return profileIn(message.program);
+      case "stop":
+        return message.profiles.length === 1 ? message.profiles[0] ?? null : null;
+      default:
+        return "profile" in message ? message.profile : null;
+    }
+  }
+
   async #serveProfiles(
-    channel: ClientChannel,
-    uid: OwnerUid,
+    { channel, asker, about }: Visitor,
     message: ProfileRequest,
   ): Promise<void> {
-    await serveProfiles(message, uid, {
+    await serveProfiles(message, asker.uid, {
       store: this.#profiles,
       jails: this.#jails,
-      log: this.#log,
+      granted: (words) => this.#records.granted(asker, about, words),
       send: async (answer) => {
         channel.send(answer);
         await channel.drain();
@@ -408,18 +469,19 @@ class Door {
   }
 
   /** All that there is of a profile goes: the home, the uid, and the person's own text last. */
-  async #forget(uid: OwnerUid, profile: ProfileName, person: Person): Promise<void> {
+  async #forget({ asker, about }: Visitor, profile: ProfileName, person: Person): Promise<void> {
+    const { uid } = asker;
     const jail = this.#jails.known(uid, profile);
     const freed = await removeHome(this.#link, jail, person);
     if (freed === undefined) return;
     if (freed) this.#jails.forget(jail.allocation.uid);
     this.#profiles.remove(uid, profile);
-    this.#log.info(`uid ${uid} has deleted profile ${profile} with its home`);
+    this.#records.granted(asker, about, `has deleted profile ${profile} with its home`);
   }
 
   async #run(
     channel: ClientChannel,
-    uid: OwnerUid,
+    asker: Asker,
     message: Request<"run">,
     descriptors: readonly Fd[],
   ): Promise<Accompanied | undefined> {
@@ -431,7 +493,7 @@ class Door {
       throw new AppjailError("protocol", "a file is no word of the command");
     }
     const started = await this.#jails.run(
-      uid,
+      asker.uid,
       message.profile,
       {
         argv,
@@ -451,9 +513,12 @@ class Door {
       (wanted) => this.#ask(channel, wanted),
     );
     const { program, exited, within: jail } = started;
-    this.#log.info(
-      `uid ${uid} runs ${program} as ${jail.allocation.uid}: ${argv?.[0] ?? "its command"}`,
-    );
+    this.#records.runs(asker, jail.allocation, {
+      program,
+      joined: started.joined,
+      command: argv?.[0],
+      lent: message.lend.length,
+    });
     this.#tellStarted(channel, started);
     return stdio === "passed" ? { program, exited, jail, holds: true } : undefined;
   }
@@ -476,7 +541,7 @@ class Door {
 
   /** Does something that takes long for a client, and has it end when the client leaves. */
   async #patiently(
-    channel: ClientChannel,
+    { channel, asker }: Visitor,
     work: (person: Person) => Promise<void>,
   ): Promise<void> {
     const left = new AbortController();
@@ -496,7 +561,7 @@ class Door {
         wanted = undefined;
       }
     })();
-    void listening.catch((error) => this.#log.info(`dropped a client: ${wordsOf(error)}`))
+    void listening.catch((error) => this.#log.debug(`dropped a client: ${wordsOf(error)}`))
       .finally(() => {
         left.abort();
         wanted?.(undefined);
@@ -514,6 +579,7 @@ class Door {
         channel.send({ type: "passphrase", ...wanted });
         return pipesIn(await coming, wanted);
       },
+      wrong: (profile) => this.#records.wrong(this.#jails.known(asker.uid, profile).allocation),
       measured: (home) => void channel.send({ type: "measured", ...home }),
       converted: (copied) => void channel.send({ type: "converted", copied }),
       decision: async () => {
@@ -530,7 +596,7 @@ class Door {
 
   #tellStarted(
     channel: ClientChannel,
-    { program, jail, cwd, master, within: { onX11, allocation: { profile, uid } } }: StartedIn,
+    { program, jail, cwd, master, within: { windows, allocation: { profile, uid } } }: StartedIn,
   ): void {
     channel.send({
       type: "started",
@@ -539,7 +605,7 @@ class Door {
       uid,
       jail,
       cwd,
-      x11: onX11,
+      windows,
       master: master !== undefined,
     }, master === undefined ? [] : [master]);
   }
@@ -609,16 +675,18 @@ class Door {
         await pass(incoming.message.signal);
       }
     } catch (error) {
-      this.#log.info(`dropped a client: ${wordsOf(error)}`);
+      this.#log.debug(`dropped a client: ${wordsOf(error)}`);
     }
   }
 
-  async #stop(channel: ClientChannel, uid: OwnerUid, message: Request<"stop">): Promise<void> {
+  async #stop(channel: ClientChannel, asker: Asker, message: Request<"stop">): Promise<void> {
     const { profiles, force, timeout, lock } = message;
+    const { uid } = asker;
     const chosen = lock
       ? await this.#jails.chosenToLock(uid, profiles)
       : this.#jails.chosen(uid, profiles);
     await Promise.all(chosen.map(async (jail) => {
+      this.#records.stops(asker, jail.allocation, { force, lock });
       const ran = jail.life !== "absent";
       const stopped = await jail.stop(force, timeout);
       const { killed, problem } = stopped;
@@ -627,6 +695,36 @@ class Door {
       if (note !== null) channel.send({ type: "note", text: `${profile}: ${note}` });
       channel.send({ type: "stopped", profile, owner, ran, killed, problem });
     }));
+    channel.send({ type: "done" });
+  }
+
+  /** Tells what has happened, and goes on with what happens until the client leaves. */
+  async #events(channel: ClientChannel, uid: OwnerUid, message: Request<"events">): Promise<void> {
+    const { profile, everyone, follow, since } = message;
+    using follower = this.#records.follow(uid, everyone);
+    let stays = follow;
+    if (follow) {
+      void this.#signals(channel, () => {}).then(() => {
+        stays = false;
+        follower.wake();
+      });
+    }
+    while (!channel.closed) {
+      const read = follower.read();
+      if (read === undefined) {
+        if (!stays) break;
+        await follower.more();
+        continue;
+      }
+      const events = read.events.filter((event) =>
+        event.at >= since && (profile === null || event.profile === profile)
+      );
+      if (events.length > 0 || read.missed > 0) {
+        channel.send({ type: "happened", events, missed: read.missed });
+      }
+      // Who does not read is not read for: what is too old by then, they have missed.
+      await channel.drain();
+    }
     channel.send({ type: "done" });
   }
 

@@ -7,9 +7,10 @@
 import { isTerminal } from "../ipc/fd.ts";
 import { AppjailError } from "../core/errors.ts";
 import type { ClientToDispatcher, DispatcherToClient } from "../core/protocol.ts";
+import { bytesIn } from "../core/size-text.ts";
 import { answer, ask, connectTo, note, socketPath, type World, writeOut } from "./client.ts";
 import { parseProfile } from "./profiles.ts";
-import { bytesIn, ProgressBar } from "./progress.ts";
+import { ProgressBar } from "./progress.ts";
 import { parseDescriptor } from "./run.ts";
 
 export interface DecryptFlags {

@@ -3,10 +3,12 @@
  * as the owner, whose buses they are, and lets through what the jail's profile says.
  *
  *     RUNTIME/buses/<uid>/session, system    where it listens; bound into the jail
+ *     RUNTIME/jails/<uid>/bus-log            a pipe, in which it tells what it has refused
  *
  * It ends with its jail: the jailer, which is the jail's pid 1, holds the other end of a pipe of its,
  * and the kernel closes that, whatever has become of the helper. All that it says is the word of an
- * application: it is read slowly, and told as that.
+ * application: it is read slowly, and told as that. While no helper reads, it goes on, and what it
+ * says is lost: GLib ignores SIGPIPE.
  *
  * @module
  */
@@ -31,7 +33,9 @@ import {
   changeOwnerAt,
   exists,
   makeFolder,
+  namedPipe,
   namesIn,
+  openFile,
   openFolder,
   removeFile,
   removeFolder,
@@ -42,9 +46,11 @@ import { socketProblem } from "../core/lending.ts";
 import { roleEnvironment } from "../core/launch.ts";
 import { type Log, printable } from "../core/log.ts";
 import { type AbsolutePath, absolutePath, type AppUid } from "../core/names.ts";
+import { busProxy } from "../core/programs.ts";
 import type { Allocation } from "../core/protocol.ts";
 
-const proxy = "/usr/bin/xdg-dbus-proxy";
+/** In the folder of its jail, which is root's: the one where it listens is the owner's at first. */
+const logName = "bus-log";
 /** How long it may take until it listens. */
 const readyDeadline = 5_000;
 /** At most so many bytes of its log are read in so many milliseconds: a flood holds up who sends it. */
@@ -80,11 +86,13 @@ export class Buses {
    * Starts the proxy of a jail, if it is to have one.
    *
    * @param drop the words by which a process becomes the owner and nothing more
+   * @param jail the folder of the jail
    */
   async start(
     { uid, owner, profile }: Allocation,
     buses: JailBuses,
     drop: readonly string[],
+    jail: Fd,
   ): Promise<StartedProxy | undefined> {
     const session = buses.session === "filtered";
     const system = buses.system === "filtered";
@@ -93,7 +101,7 @@ export class Buses {
       new AppjailError("start-failed", `Cannot start jail "${profile}": ${why}`);
     // It would run as root, and listen to an application.
     if (owner === 0) throw failed("root's profiles have no part in root's buses");
-    if (!exists(proxy)) {
+    if (!exists(busProxy)) {
       throw failed("xdg-dbus-proxy is not installed; try: apt install xdg-dbus-proxy");
     }
     const sessionSocket = buses.session_socket ?? parsedPath(`/run/user/${owner}/bus`);
@@ -120,7 +128,7 @@ export class Buses {
       }],
     ];
     const ready = pipe();
-    const out = pipe();
+    const out = namedPipe(jail, logName);
     const err = pipe();
     {
       using readyWrite = ready.write;
@@ -129,7 +137,7 @@ export class Buses {
       using nothing = open("/dev/null", 0);
       spawn({
         path: drop[0] ?? "",
-        argv: [...drop, proxy, ...proxyWords(3, offered)],
+        argv: [...drop, busProxy, ...proxyWords(3, offered)],
         env: roleEnvironment,
         descriptors: [nothing.number, outWrite.number, errWrite.number, readyWrite.number],
         cwd: "/",
@@ -169,6 +177,15 @@ export class Buses {
       session: session ? `${path}/session` : undefined,
       system: system ? `${path}/system` : undefined,
     };
+  }
+
+  /** Goes on telling what the proxy of a jail refuses that an earlier daemon has left. */
+  adopt(profile: string, jail: Fd): void {
+    try {
+      void this.#listen(profile, openFile(jail, logName));
+    } catch (error) {
+      if (!isErrno(error, "ENOENT")) throw error;
+    }
   }
 
   /** Tells what it refuses. */

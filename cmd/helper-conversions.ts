@@ -427,7 +427,7 @@ export class Conversions {
   async #perform(
     job: Job,
     lock: Fd,
-    options: ConverterWords,
+    work: ConverterWords["work"],
     { input, lent }: { readonly input?: Fd; readonly lent?: Lent } = {},
   ): Promise<Copied> {
     const { stop, tell, uid } = job;
@@ -436,7 +436,7 @@ export class Conversions {
       programFolder(this.#options.runtimePath),
       form === "compiled",
       "converter",
-      options,
+      { log: this.#options.log.style, work },
     );
     const [ours, theirs] = pair();
     using channel = new Channel<ConverterToHelper, HelperToConverter>(ours, fromConverter);

@@ -62,6 +62,8 @@ interface Vault {
   /** Settles when nothing of it is left, with what had to be done for that; or why something is. */
   readonly locked: PromiseWithResolvers<string | null>;
   open: boolean;
+  /** It was open at some time. */
+  opened: boolean;
   until: number | null;
   /** It is open for a conversion, and nobody else's. */
   readonly lent: boolean;
@@ -82,9 +84,10 @@ export interface VaultsOptions {
   readonly dataRoot: Fd;
   readonly state: Fd;
   readonly log: Log;
-  readonly debug: boolean;
   /** The home of a jail that may be running has broken. */
   readonly broken: (uid: AppUid, why: string) => void;
+  /** A home was unlocked, or locked; the note says what is not as it should be. */
+  readonly turned: (uid: AppUid, unlocked: boolean, note: string | null) => void;
 }
 
 /** Every encrypted home. */
@@ -232,7 +235,7 @@ export class Vaults {
     if (this.has(uid)) {
       throw new AppjailError("vault-failed", "The home is being unlocked or locked; try again");
     }
-    const { runtimePath, debug } = this.#options;
+    const { runtimePath, log } = this.#options;
     if (!exists(volumeProgram[kind])) {
       throw new AppjailError(
         "vault-failed",
@@ -252,7 +255,7 @@ export class Vaults {
       kind,
       volume,
       vaults: this.#path,
-      debug,
+      log: log.style,
     };
     const socket = `${this.#path}/${uid}/${vaultParts.socket}`;
     let channel: WatchdogChannel;
@@ -367,6 +370,7 @@ export class Vaults {
       unlocked: Promise.withResolvers(),
       locked: Promise.withResolvers(),
       open: false,
+      opened: false,
     };
     vault.unlocked.promise.catch(() => {});
     vault.locked.promise.catch(() => {});
@@ -378,7 +382,7 @@ export class Vaults {
 
   async #follow(vault: Vault): Promise<void> {
     const { uid, channel, unlocked } = vault;
-    const { log, broken } = this.#options;
+    const { log, broken, turned } = this.#options;
     let outcome: string | null | undefined;
     try {
       while (outcome === undefined) {
@@ -390,6 +394,8 @@ export class Vaults {
             break;
           case "unlocked":
             vault.open = true;
+            vault.opened = true;
+            if (!vault.lent) turned(uid, true, null);
             unlocked.resolve();
             break;
           case "failed":
@@ -421,6 +427,9 @@ export class Vaults {
     try {
       await this.#clear(uid);
       this.#vaults.delete(uid);
+      if (vault.opened && !vault.lent) {
+        turned(uid, false, outcome === undefined ? "its watchdog was lost" : outcome);
+      }
       vault.locked.resolve(outcome ?? null);
     } catch (error) {
       log.info(`home ${uid}: ${wordsOf(error)}`);

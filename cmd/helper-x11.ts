@@ -7,14 +7,14 @@
  *
  * @module
  */
-import { type Fd, open, pipe, readSome, setNonblocking } from "../ipc/fd.ts";
-import { poller } from "../ipc/poller.ts";
+import { open, pipe } from "../ipc/fd.ts";
 import { exists, spawn } from "../core/kernel.ts";
 import { roleEnvironment } from "../core/launch.ts";
 import { type Log, printable } from "../core/log.ts";
+import { textThrough } from "../core/pipe-text.ts";
+import { bubblewrap, xauth } from "../core/programs.ts";
 import { authorityFile, cookieIn, cookieScript, type JailX11 } from "../core/x11.ts";
 
-const xauth = "/usr/bin/xauth";
 /** How long it may take, in seconds; a server may not answer at all. */
 const patience = 5;
 /** How much of what it prints is read. */
@@ -51,6 +51,8 @@ export async function makeCookie(
   if (!exists(xauth)) return without("xauth is not installed; try: apt install xauth");
   const out = pipe({ nonblocking: true });
   const err = pipe({ nonblocking: true });
+  using outRead = out.read;
+  using errRead = err.read;
   {
     using outWrite = out.write;
     using errWrite = err.write;
@@ -59,7 +61,7 @@ export async function makeCookie(
       ...drop,
       // It ends all of it: it leads a process group. timeout(1).
       ...["/usr/bin/timeout", "--signal=KILL", String(patience)],
-      ...["/usr/bin/bwrap", "--dev-bind", "/", "/", "--perms", "0700", "--tmpfs", scratch, "--"],
+      ...[bubblewrap, "--dev-bind", "/", "/", "--perms", "0700", "--tmpfs", scratch, "--"],
       ...["/bin/sh", "-c", cookieScript, "sh", `${scratch}/made`, display],
     ];
     spawn({
@@ -76,7 +78,10 @@ export async function makeCookie(
       session: true,
     });
   }
-  const [printed, complaint] = await Promise.all([readAllOf(out.read), readAllOf(err.read)]);
+  const [printed, complaint] = await Promise.all([
+    textThrough(outRead, most),
+    textThrough(errRead, most),
+  ]);
   const cookie = cookieIn(printed);
   if (cookie === undefined) {
     const file = x11.authority ?? "~/.Xauthority";
@@ -94,17 +99,4 @@ export async function makeCookie(
     );
   }
   return authorityFile(x11.number, cookie);
-}
-
-async function readAllOf(end: Fd): Promise<string> {
-  using fd = end;
-  setNonblocking(fd.number);
-  const decoder = new TextDecoder();
-  const buffer = new Uint8Array(4096);
-  for (let text = "";;) {
-    const count = readSome(fd.number, buffer);
-    if (count === undefined) await poller.readable(fd.number);
-    else if (count === 0) return text;
-    else if (text.length < most) text += decoder.decode(buffer.subarray(0, count));
-  }
 }

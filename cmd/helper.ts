@@ -18,6 +18,7 @@ import { accountOf, nameOf } from "../core/accounts.ts";
 import { type Cgroup, Cgroups } from "../core/cgroup.ts";
 import { pause, within } from "../core/deadline.ts";
 import { groupsFor } from "../core/devices.ts";
+import { dropTo, setpriv } from "../core/drop.ts";
 import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
 import { openRootFolder, prepareHome } from "../core/home.ts";
 import { hostLayout, hostText } from "../core/host.ts";
@@ -33,7 +34,6 @@ import {
 } from "../core/jail-folder.ts";
 import {
   changeMode,
-  changeModeAt,
   changeOwner,
   changeOwnerAt,
   effectiveUid,
@@ -53,12 +53,20 @@ import {
   spawn,
   tryLock,
 } from "../core/kernel.ts";
-import { Lending, ownerOf, readAsOwner } from "../core/lending.ts";
+import { Lending, ownerOf, readAsOwner, type StandIn } from "../core/lending.ts";
 import { bundlePrefix, roleCommand, roleEnvironment } from "../core/launch.ts";
 import { heldBy, noLimits } from "../core/limits.ts";
+import { openListener, removeListener } from "../core/listener.ts";
 import { type Log, logOf, printable } from "../core/log.ts";
 import { type AbsolutePath, type AppUid, appUid, parse, type ProfileName } from "../core/names.ts";
-import { groupFor, type LentAt, passwdFor, planJail, programInJail } from "../core/plan.ts";
+import {
+  complaintFor,
+  groupFor,
+  type LentAt,
+  passwdFor,
+  planJail,
+  programInJail,
+} from "../core/plan.ts";
 import { allPids, identify, openProcess, pidsOf, realUid } from "../core/process.ts";
 import { discardScripts, programFolder, stageProgram, unstageProgram } from "../core/program.ts";
 import {
@@ -74,21 +82,21 @@ import {
   protocolVersion,
   toHelper,
 } from "../core/protocol.ts";
+import { bubblewrap, prlimit } from "../core/programs.ts";
 import { Registry } from "../core/registry.ts";
 import { begin } from "../core/role.ts";
 import { filterFor } from "../core/seccomp.ts";
-import { form, version } from "../core/version.ts";
+import { tellManager } from "../core/service.ts";
 import { pulseCookieIn } from "../core/session.ts";
+import { form, version } from "../core/version.ts";
 import { authorityIn, x11Folder } from "../core/x11.ts";
 import { Buses } from "./helper-buses.ts";
 import { Conversions, type Order } from "./helper-conversions.ts";
 import { Throwaways } from "./helper-throwaway.ts";
 import { Vaults } from "./helper-vaults.ts";
+import { JailContext } from "./helper-wayland.ts";
 import { makeCookie } from "./helper-x11.ts";
 
-const setpriv = "/usr/bin/setpriv";
-const prlimit = "/usr/bin/prlimit";
-const bubblewrap = "/usr/bin/bwrap";
 const shell = "/bin/sh";
 
 /** How long a jail may take to come up as far as its pid, and to be gone after it was killed. */
@@ -96,20 +104,6 @@ const startDeadline = 10_000;
 const endDeadline = 10_000;
 /** How long it may take before its home is cut off: what waits for that cannot be killed. */
 const hangPatience = 2_000;
-
-/** The words by which a process becomes a uid, in these groups, and nothing more. setpriv(1). */
-function dropTo(uid: number, gid: number, groups: readonly number[] = []): readonly string[] {
-  return [
-    setpriv,
-    `--reuid=${uid}`,
-    `--regid=${gid}`,
-    groups.length === 0 ? "--clear-groups" : `--groups=${groups.join(",")}`,
-    "--no-new-privs",
-    "--bounding-set=-all",
-    "--inh-caps=-all",
-    "--",
-  ];
-}
 
 /**
  * The command in its group, or else with so many processes and threads at the most. prlimit(1). What
@@ -144,13 +138,18 @@ interface Jail {
  * @param scripts the folder of the program's own files
  */
 export async function helper(text: string, scripts: string): Promise<number> {
-  const options = begin("helper", helperOptions(), text, []);
+  const options = begin(
+    "helper",
+    helperOptions(),
+    text,
+    ({ listener }) => listener ? ["socket"] : [],
+  );
   if (effectiveUid() !== 0) {
     throw new AppjailError("usage", "The helper has to be root: it gives each jail a uid");
   }
   leaveSessionKeyring();
   setUmask(0o022);
-  const log = logOf("appjail-helper", options.debug);
+  const log = logOf("helper", options.log);
   // From here on something may be made that has to be taken away again.
   const { promise: asked, resolve: leave } = Promise.withResolvers<void>();
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
@@ -226,6 +225,7 @@ class Helper implements AsyncDisposable {
       // With two registries, a uid's home could be made for one profile and found by another.
       alone(this.#dataRoot, ".lock", `keeps homes in ${data_root}`, "--data-root"),
     ];
+    this.#listener = openListener(this.#runtime, runtime_dir, options.listener);
     this.#profiles = openProfiles(this.#state, options);
     const { shipped_profiles: shipped } = options;
     this.#shipped = shipped === null ? undefined : openFolder("root", shipped);
@@ -245,12 +245,18 @@ class Helper implements AsyncDisposable {
       dataRoot: this.#dataRoot,
       state: this.#state,
       log,
-      debug: options.debug,
       broken: (uid, why) => {
         if (!this.#live.has(uid) && !this.#starting.has(uid)) return;
         this.#why.set(uid, why);
         this.#end(uid, null).catch((error) => this.#log.info(wordsOf(error)));
       },
+      turned: (uid, unlocked, note) =>
+        this.#channel?.send({
+          type: "home",
+          uid,
+          unlocked,
+          note: note?.slice(0, 4096) ?? null,
+        }),
     });
     this.#buses = new Buses(runtime_dir, log);
     this.#conversions = new Conversions({
@@ -272,9 +278,6 @@ class Helper implements AsyncDisposable {
     this.#cgroups = new Cgroups(runtime_dir, log);
     const compiled = form === "compiled";
     stageProgram(this.#runtime, runtime_dir, compiled ? undefined : scripts);
-    removeFile(this.#runtime, "appjail.sock");
-    this.#listener = listen(`${runtime_dir}/appjail.sock`);
-    changeModeAt(this.#runtime, "appjail.sock", 0o666);
   }
 
   async run(asked: Promise<void>): Promise<number> {
@@ -283,13 +286,13 @@ class Helper implements AsyncDisposable {
     void this.#supervise();
     await asked;
     this.#leaving = true;
+    const stays = `${this.#live.size} jail${this.#live.size === 1 ? " stays" : "s stay"}`;
     this.#log.info(
       this.#live.size === 0
         ? "leaving"
-        : `leaving; ${this.#live.size} jail${
-          this.#live.size === 1 ? " stays" : "s stay"
-        } (appjail stop --all ends them, with a daemon)`,
+        : `leaving; ${stays} (appjail stop --all ends them, with a daemon)`,
     );
+    this.#tellManager({ STOPPING: "1", STATUS: `Leaving; ${stays}` });
     return 0;
   }
 
@@ -308,7 +311,8 @@ class Helper implements AsyncDisposable {
       });
     }
     this.#listener.close();
-    removeFile(this.#runtime, "appjail.sock");
+    // What was handed over is the service manager's, who may have another daemon serve it.
+    if (!this.#options.listener) removeListener(this.#runtime);
     await this.#conversions.close(this.#runtime);
     this.#buses.close(this.#runtime);
     // A watchdog needs the program's files no more than a jail: but what is left there is found again.
@@ -330,6 +334,10 @@ class Helper implements AsyncDisposable {
     for (const lock of this.#locks) lock.close();
   }
 
+  #tellManager(words: Readonly<Record<string, string>>): void {
+    tellManager(this.#options.notify, words, this.#log);
+  }
+
   // --- The dispatcher ------------------------------------------------------------------------
 
   /** Keeps a dispatcher running: a dead one is started again, with the same listening socket. */
@@ -340,11 +348,11 @@ class Helper implements AsyncDisposable {
       try {
         await this.#serve();
       } catch (error) {
-        this.#log.info(`the dispatcher broke the rules: ${wordsOf(error)}`);
+        this.#log.warn(`the dispatcher broke the rules: ${wordsOf(error)}`);
       }
       if (this.#leaving) return;
       quickDeaths = performance.now() - began < 5000 ? quickDeaths + 1 : 0;
-      this.#log.info("the dispatcher is gone; starting another");
+      this.#log.warn("the dispatcher is gone; starting another");
       if (quickDeaths > 3) await pause(Math.min(5000, 250 * 2 ** (quickDeaths - 3)));
     }
   }
@@ -368,7 +376,7 @@ class Helper implements AsyncDisposable {
       network: this.#options.network,
       shipped_profiles: this.#options.shipped_profiles,
       admin_profiles: this.#options.admin_profiles,
-      debug: this.#options.debug,
+      log: this.#options.log,
     };
     const command = roleCommand(
       programFolder(runtime_dir),
@@ -454,6 +462,8 @@ class Helper implements AsyncDisposable {
           throw new AppjailError("protocol", `the dispatcher speaks protocol ${message.protocol}`);
         }
         return;
+      case "ready":
+        return this.#tellManager({ READY: "1", STATUS: `Serving ${this.#options.runtime_dir}` });
       case "allocate":
         return this.#answer(channel, message.id, () => {
           const uid = this.#registry.allocate(message.owner, message.profile);
@@ -583,7 +593,8 @@ class Helper implements AsyncDisposable {
   ): void {
     const refuse = (thrown: unknown): void => {
       const error = asAppjailError(thrown);
-      this.#log.info(`refused: ${error.message}`);
+      this.#log.info(`refused: ${error.forLog}`, { code: error.code });
+      this.#log.debug(error.message);
       channel.send({
         type: "refused",
         id,
@@ -675,10 +686,12 @@ class Helper implements AsyncDisposable {
     if (since !== undefined) {
       throw failed(`its uid ${uid} has become "${since}" on this machine; give that another`);
     }
+    // One in memory takes the place of the one on the disk, which may be locked, or not be there.
+    const kept = spec.home === "persistent";
     const problem = await this.#discard(uid);
-    if (problem !== null) throw failed(problem);
-    prepareHome(this.#dataRoot, uid);
-    const home = this.#vaults.homeFor(uid, profile);
+    if (kept && problem !== null) throw failed(problem);
+    if (kept) prepareHome(this.#dataRoot, uid);
+    const home = kept ? this.#vaults.homeFor(uid, profile) : "";
     const shown = spec.same_uid ? owner : uid;
     const runtimeJails = `${this.#options.runtime_dir}/jails`;
     let promised = false;
@@ -692,11 +705,12 @@ class Helper implements AsyncDisposable {
       });
       using lock = lockJail(folder);
       if (lock === undefined) throw failed("an earlier one has not ended yet");
-      if (spec.autodelete && spec.home === "persistent") {
+      if (spec.autodelete && kept) {
         promised = this.#throwaways.promise(uid);
       }
-      const lent = await this.#lendFirst(allocation, spec, failed);
-      this.#vaults.guard(uid, folder);
+      using context = new JailContext(allocation, spec, folder, this.#log);
+      const lent = await this.#lendFirst(allocation, spec, context.standIn, failed);
+      if (kept) this.#vaults.guard(uid, folder);
       const socket = `${uid}.sock`;
       removeFile(this.#control, socket);
       using listener = listen(`${this.#options.runtime_dir}/ctl/${socket}`);
@@ -721,15 +735,21 @@ class Helper implements AsyncDisposable {
       const heard = lent.some(({ name }) => name === ".pulse");
       const pulse = heard ? pulseCookieOf(owner, spec.pulse_cookie) : undefined;
       show("pulse-cookie", pulse, pulseCookieIn(shown));
-      const proxy = await this.#buses.start({ uid, owner, profile }, spec.buses, toOwner);
+      const proxy = await this.#buses.start(allocation, spec.buses, toOwner, folder);
       using _hold = proxy?.hold;
+      // They end with the jail, which alone has them from then on.
+      const held = [proxy?.hold, context.hold].filter((one) => one !== undefined);
       const group = this.#cgroups.make(uid, spec.limits);
       const info = pipe({ nonblocking: true });
       using infoRead = info.read;
       const words = pipe();
       const filter = spec.seccomp === "none" ? undefined : pipe();
       const errors = pipe();
-      const said = this.#tell(profile, errors.read);
+      const said = this.#tell(
+        profile,
+        errors.read,
+        (words) => complaintFor(words, { profile, home, lent }),
+      );
       const runtime = this.#options.runtime_dir;
       {
         using infoWrite = info.write;
@@ -745,14 +765,14 @@ class Helper implements AsyncDisposable {
         // Most jails have none, and need no account looked up for it.
         const groups = spec.devices.length === 0 ? [] : groupsFor(spec.devices, ownerOf(owner));
         // What bubblewrap takes for itself comes after what it passes on to the jailer.
-        const first = proxy === undefined ? 5 : 6;
+        const first = 5 + held.length;
         const jailer: JailerOptions = {
           profile,
           uid: shown,
           session_bus: spec.buses.session,
           groups: groups.length,
           memory: group?.holds.has("memory") === true ? null : spec.limits.memory,
-          proxy: proxy !== undefined,
+          pipes: held.length,
         };
         writeAll(
           wordsWrite.number,
@@ -794,7 +814,7 @@ class Helper implements AsyncDisposable {
             errorsWrite.number,
             listener.number,
             lock.number,
-            ...proxy === undefined ? [] : [proxy.hold.number],
+            ...held.map(({ number }) => number),
             wordsRead.number,
             infoWrite.number,
             ...filterRead === undefined ? [] : [filterRead.number],
@@ -853,17 +873,22 @@ class Helper implements AsyncDisposable {
   async #lendFirst(
     allocation: Allocation,
     spec: JailSpec,
+    standIn: StandIn | undefined,
     failed: (why: string) => AppjailError,
   ): Promise<readonly LentAt[]> {
     try {
-      return await this.#lending.begin(allocation, spec);
+      return await this.#lending.begin(allocation, spec, standIn);
     } catch (error) {
       throw failed(wordsOf(error));
     }
   }
 
-  /** Passes on what a jail's own parts complain of; `first` is the first of their words. */
-  #tell(profile: string, errors: Fd): { readonly first: Promise<string | undefined> } {
+  /** Passes on what a jail's own parts complain of; `first` is the first of it, in `words`. */
+  #tell(
+    profile: string,
+    errors: Fd,
+    words: (complaint: string) => string,
+  ): { readonly first: Promise<string | undefined> } {
     const { promise: first, resolve } = Promise.withResolvers<string | undefined>();
     void (async () => {
       using end = errors;
@@ -879,11 +904,11 @@ class Helper implements AsyncDisposable {
           .split("\n");
         rest = (lines.pop() ?? "").slice(-4096);
         for (const line of lines) {
-          resolve(printable(line));
-          this.#log.info(`jail ${profile}: ${line}`);
+          resolve(words(printable(line)));
+          this.#log.info(`jail ${profile}: ${line}`, { profile });
         }
       }
-      resolve(rest === "" ? undefined : printable(rest));
+      resolve(rest === "" ? undefined : words(printable(rest)));
     })();
     return { first };
   }
@@ -1020,6 +1045,8 @@ class Helper implements AsyncDisposable {
         const pidfd = whole ? verified(record) : undefined;
         if (whole && pidfd !== undefined) {
           this.#lending.adopt(entry);
+          using folder = openFolder(this.#jails, name);
+          this.#buses.adopt(entry.profile, folder);
           this.#watch(record, pidfd);
           this.#log.info(
             `jail ${entry.profile} of uid ${entry.owner} still runs, pid ${record.pid}`,

@@ -34,7 +34,7 @@ import {
   spawn,
   statusBehind,
 } from "../core/kernel.ts";
-import { type Log, logOf } from "../core/log.ts";
+import { type Log, logOf, plainStyle } from "../core/log.ts";
 import { type Monitor, type MonitorReport, parseReport, startMonitored } from "../core/monitor.ts";
 import {
   type AbsolutePath,
@@ -45,6 +45,7 @@ import {
   signalNumbers,
 } from "../core/names.ts";
 import { allPids, cpuOf, memoryOf, parentOf } from "../core/process.ts";
+import { busDaemon, prlimit } from "../core/programs.ts";
 import {
   type DispatcherToJailer,
   type ExitStatus,
@@ -93,8 +94,8 @@ export async function jailer(text: string): Promise<number> {
     "jailer",
     jailerOptions(),
     text,
-    // The last, a pipe, is held and no more; see cmd/helper-buses.ts.
-    ({ proxy }) => proxy ? ["socket", "file", "other"] : ["socket", "file"],
+    // Pipes are held and no more; see cmd/helper-buses.ts and cmd/helper-wayland.ts.
+    ({ pipes }) => ["socket", "file", ...Array<"other">(pipes).fill("other")],
   );
   forbidInspection();
   provePowerless(options.groups);
@@ -105,7 +106,7 @@ export async function jailer(text: string): Promise<number> {
   ignore("SIGHUP");
   ignore("SIGINT");
   leaveFaultsToKernel();
-  const inside = new Jailer(options, new Fd(3), logOf("appjail-jailer", false));
+  const inside = new Jailer(options, new Fd(3), logOf("jailer", plainStyle));
   for (const name of ["ffi", "env", "read", "write", "net", "run", "sys"] as const) {
     Deno.permissions.revokeSync({ name });
   }
@@ -624,8 +625,7 @@ class Jailer {
    */
   async #offerBus(): Promise<void> {
     const path = `/run/user/${this.#options.uid}/bus`;
-    const daemon = "/usr/bin/dbus-daemon";
-    if (!exists(daemon)) return;
+    if (!exists(busDaemon)) return;
     using socket = listen(path);
     for (let quickDeaths = 0; quickDeaths < 3;) {
       await poller.readable(socket.number);
@@ -639,7 +639,7 @@ class Jailer {
           "sh",
           "-c",
           'LISTEN_PID=$$ exec "$0" --session --address=systemd: --nofork --nopidfile',
-          daemon,
+          busDaemon,
         ],
         env: { ...baseEnvironment(this.#options.profile, this.#options.uid), LISTEN_FDS: "1" },
         descriptors: [nothing.number, nothing.number, nothing.number, socket.number],
@@ -680,7 +680,6 @@ function limited(
   argv: readonly string[],
   memory: number | null,
 ): readonly [path: string, argv: readonly string[]] {
-  const prlimit = "/usr/bin/prlimit";
   if (memory === null) return [path, argv];
   return [prlimit, [prlimit, `--data=${memory}`, "--", path, ...argv.slice(1)]];
 }

@@ -6,9 +6,10 @@
 import { AppjailError } from "../core/errors.ts";
 import { absolutePath, lendName, parsed } from "../core/names.ts";
 import type { ClientToDispatcher } from "../core/protocol.ts";
+import { quoted } from "../core/shell-word.ts";
 import { ask, socketPath, type World, writeOut } from "./client.ts";
 import { parseProfile } from "./profiles.ts";
-import { clock, quoted } from "./status.ts";
+import { clock } from "./status.ts";
 import { parseDuration } from "./unlock.ts";
 
 export interface LendFlags {

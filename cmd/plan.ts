@@ -1,18 +1,23 @@
 /**
  * `appjail plan`: what a profile's jail would be, without starting it. The daemon says what it would
- * tell its helper; from there on it is worked out here, by the same function.
+ * tell its helper; from there on it is worked out here, by the same function. The compositor is asked
+ * for what it can do, by its own person.
  *
  * @module
  */
+import { SystemError } from "../ipc/errno.ts";
+import { connect } from "../ipc/socket.ts";
+import { Compositor, compositorPatience } from "../core/compositor.ts";
 import { homeOf } from "../core/environment.ts";
 import { AppjailError } from "../core/errors.ts";
 import { hostLayout } from "../core/host.ts";
 import { printable } from "../core/log.ts";
 import { planJail } from "../core/plan.ts";
 import { linesOf, mountsOf, type PlannedMount } from "../core/plan-text.ts";
-import type { DispatcherToClient } from "../core/protocol.ts";
+import type { DispatcherToClient, JailSpec } from "../core/protocol.ts";
 import { sessionOf } from "../core/session.ts";
 import { align } from "../core/table.ts";
+import { WaylandFault } from "../core/wayland.ts";
 import { ask, socketPath, type World, writeOut } from "./client.ts";
 import { parseProfile } from "./profiles.ts";
 
@@ -52,6 +57,7 @@ export async function plan(flags: PlanFlags, world: World, name: string): Promis
     // A cookie is made when it is started.
     seen: [],
   });
+  const windows = await windowsOf(spec);
   const lends = [
     ...spec.shared
       ? [{
@@ -59,19 +65,22 @@ export async function plan(flags: PlanFlags, world: World, name: string): Promis
         at: `${homeOf(profile)}/shared`,
         write: true,
         optional: true,
+        unless: null,
       }]
       : [],
-    ...spec.lend.map(({ name, path, at, write, skip_missing }) => ({
+    ...spec.lend.map(({ name, path, at, write, skip_missing, unless }) => ({
       path,
       at: at ?? `${homeOf(profile)}/lent/${name}`,
       write,
       optional: skip_missing,
+      unless: spec.lend.find((one) => one.name === unless)?.path ?? null,
     })),
   ];
   // What is lent is told of by itself.
   const mounts = mountsOf(words).filter(({ from }) => from?.startsWith("its own/lend/") !== true);
   if (flags.json) {
-    const all = { profile, uid, running, spec, mounts, lends };
+    const { context } = windows;
+    const all = { profile, uid, running, spec, mounts, lends, security_context: context };
     const text = JSON.stringify(all, null, 2).split("\n").map(printable).join("\n");
     writeOut(`${text}\n`, Deno.stdout);
     return 0;
@@ -79,14 +88,18 @@ export async function plan(flags: PlanFlags, world: World, name: string): Promis
   const lines = [
     `${profile}, uid ${uid ?? "not given yet"}: nothing was started`,
     "",
-    ...align(linesOf(spec).map((row) => row.map((cell) => printable(cell)))),
+    ...align(
+      [...linesOf(spec), ["windows", windows.words] as const]
+        .map((row) => row.map((cell) => printable(cell))),
+    ),
     "",
     "lent by you",
     ...lends.length === 0 ? ["  nothing"] : align(
-      lends.map(({ path, at, write, optional }) => [
+      lends.map(({ path, at, write, optional, unless }) => [
         `  ${printable(at)}`,
         write ? "writable" : "read-only",
-        `${printable(path)}${optional ? ", if it is there" : ""}`,
+        printable(path) + (optional ? ", if it is there" : "") +
+        (unless === null ? "" : ` and ${printable(unless)} is not`),
       ]),
     ),
     "",
@@ -102,6 +115,40 @@ export async function plan(flags: PlanFlags, world: World, name: string): Promis
   ];
   writeOut(`${lines.join("\n")}\n`, Deno.stdout);
   return 0;
+}
+
+/** By what it would show windows. */
+interface Windows {
+  readonly words: string;
+  /** Whether it would have a security context; null: that cannot be told, or it needs none. */
+  readonly context: boolean | null;
+}
+
+async function windowsOf({ lend, x11 }: JailSpec): Promise<Windows> {
+  const wayland = lend.find(({ context }) => context !== "none");
+  if (wayland === undefined) {
+    const words = x11 === null ? "none" : `on X server :${x11.number}, among all its programs`;
+    return { words, context: null };
+  }
+  const without = (why: string): string =>
+    wayland.context === "required"
+      ? `it would not start: ${why}`
+      : `by your compositor's own socket: ${why}`;
+  try {
+    using socket = connect(wayland.path);
+    const context = await new Compositor(socket, compositorPatience).makesContexts();
+    const words = context
+      ? "by a security context of your compositor"
+      : without("your compositor makes no security contexts");
+    return { words, context };
+  } catch (error) {
+    if (error instanceof WaylandFault) {
+      return { words: without(`your compositor: ${error.message}`), context: null };
+    }
+    if (!(error instanceof SystemError)) throw error;
+    const none = wayland.skip_missing ? "none" : "it would not start";
+    return { words: `${none}: there is no compositor (${error.message})`, context: null };
+  }
 }
 
 /** Empty folders on the way to something are no news. */

@@ -12,12 +12,12 @@ import { readProfile } from "../core/profile.ts";
 import { nearest } from "../core/profile-form.ts";
 import { largestText } from "../core/profile-toml.ts";
 import type { ClientToDispatcher, DispatcherToClient } from "../core/protocol.ts";
+import { bytesIn } from "../core/size-text.ts";
 import { align } from "../core/table.ts";
 import { type Answer, answer, ask, connectTo, socketPath, type World, writeOut } from "./client.ts";
 import { ConversionBar, isConfirmed } from "./encrypt.ts";
 import { editText } from "./profile-edit.ts";
 import { parseProfile } from "./profiles.ts";
-import { bytesIn } from "./progress.ts";
 
 export interface ProfileFlags {
   readonly json?: boolean | undefined;

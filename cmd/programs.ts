@@ -9,11 +9,12 @@ import { shellStatus } from "../core/exit.ts";
 import { printable } from "../core/log.ts";
 import { parse, type ProgramName, programName, type SignalName } from "../core/names.ts";
 import type { ProgramReport } from "../core/protocol.ts";
+import { quoted } from "../core/shell-word.ts";
 import { align, fit } from "../core/table.ts";
 import { answerWith, ask, connectTo, socketPath, type World, writeOut } from "./client.ts";
 import { parseProfile } from "./profiles.ts";
 import { Signals, stayWith, unexpected } from "./run.ts";
-import { duration, quoted } from "./status.ts";
+import { duration } from "./status.ts";
 import { Front } from "./terminal.ts";
 
 export interface ProgramsFlags {

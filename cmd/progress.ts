@@ -6,6 +6,7 @@
 import { isTerminal } from "../ipc/fd.ts";
 import { isInForeground, sizeOf } from "../ipc/tty.ts";
 import { after } from "../core/deadline.ts";
+import { bytesIn } from "../core/size-text.ts";
 import { writeOut } from "./client.ts";
 
 /** Nothing is shown of what takes no longer. */
@@ -19,15 +20,6 @@ export interface Progress {
   readonly total: number | undefined;
   /** Milliseconds since it began. */
   readonly elapsed: number;
-}
-
-/** A number of bytes, with a unit. */
-export function bytesIn(count: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
-  let [value, unit] = [count, 0];
-  // What would be rounded to 1000 belongs to the next unit.
-  while (value >= 999.5 && unit < units.length - 1) [value, unit] = [value / 1000, unit + 1];
-  return `${unit > 0 && value < 9.95 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
 /** A time, as 0:07 or 1:02:03. */

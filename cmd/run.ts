@@ -32,7 +32,7 @@ import {
   signalNumbers,
 } from "../core/names.ts";
 import type { ClientToDispatcher, OutputLine } from "../core/protocol.ts";
-import { sessionOf } from "../core/session.ts";
+import { sessionOf, type WindowWay } from "../core/session.ts";
 import { endBySignal, listen, listenBlocked, stopAsJob } from "../core/signals.ts";
 import {
   type Answer,
@@ -323,18 +323,29 @@ export async function start(request: RunRequest, world: World): Promise<number> 
       Deno.stderr,
     );
   }
-  if (request.verbose && started.x11) {
-    writeOut(
-      `appjail: ${program} is on X11, which keeps no program from the windows and keys of others; ` +
-        "where there is Wayland, take that\n",
-      Deno.stderr,
-    );
-  }
+  if (request.verbose) writeOut(windowWords(program, started.windows), Deno.stderr);
   if (request.detach) {
     writeOut(`${program}\n`, Deno.stdout);
     return 0;
   }
   return await stayWith({ path, channel, resources, program, jail, front, master, signals });
+}
+
+/** What a person should know of how a program shows windows. */
+function windowWords(program: ProgramName, windows: WindowWay | null): string {
+  switch (windows) {
+    case "x11":
+      return `appjail: ${program} is on X11, which keeps no program from the windows and keys of ` +
+        "others; where there is Wayland, take that\n";
+    case "wayland":
+      return `appjail: ${program} has your compositor's own socket, without a security context: ` +
+        "what that offers to all programs (some: pictures of the screen) it offers to this one\n";
+    case "context":
+    case null:
+      return "";
+    default:
+      return windows satisfies never;
+  }
 }
 
 /** A program that runs for a client. */

@@ -5,8 +5,9 @@
  */
 import { pause } from "../core/deadline.ts";
 import { heldTexts } from "../core/limits.ts";
-import { printable } from "../core/log.ts";
+import { jsonText, printable } from "../core/log.ts";
 import type { HomeState, JailReport } from "../core/protocol.ts";
+import { quoted } from "../core/shell-word.ts";
 import { listen } from "../core/signals.ts";
 import { align, fit } from "../core/table.ts";
 import { ask, socketPath, type World, writeOut } from "./client.ts";
@@ -34,7 +35,7 @@ export async function status(
   if (watch) return await follow(look, flags, wanted);
   const shown = await look();
   const text = flags.json
-    ? `${json(shown)}\n`
+    ? `${jsonText(shown, 2)}\n`
     : shown.length === 0
     ? `${nothing(wanted, all)}\n`
     : statusText(shown, { owners: all, width: widthOfOutput(), now: Date.now() });
@@ -43,7 +44,7 @@ export async function status(
 }
 
 /** A terminal that does not know its size says 0; where there is none, nothing is cut. */
-function widthOfOutput(): number {
+export function widthOfOutput(): number {
   return Deno.stdout.isTerminal() ? Deno.consoleSize().columns || Infinity : Infinity;
 }
 
@@ -104,7 +105,7 @@ async function follow(
       const now = await look();
       const busy = busyness(before, now, performance.now() - at);
       [before, at] = [now, performance.now()];
-      if (asJson) writeOut(`${JSON.stringify(JSON.parse(json(now)))}\n`, Deno.stdout);
+      if (asJson) writeOut(`${jsonText(now)}\n`, Deno.stdout);
       else {
         const text = now.length === 0
           ? `${nothing(wanted, all)}\n`
@@ -136,14 +137,6 @@ function inPlace(text: string): string {
 function nothing(profile: string | null, everyone: boolean): string {
   if (profile !== null) return `No jail called ${profile} is running.`;
   return everyone ? "No jail is running." : "No jail of yours is running.";
-}
-
-/** JSON leaves these as they are, and a terminal might obey them. */
-function json(jails: readonly JailReport[]): string {
-  return JSON.stringify(jails, null, 2).replace(
-    /[\x7f-\x9f\u2028\u2029]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
 }
 
 /** The table: a line for each jail, below it those of its programs, of its loans and of its limits. */
@@ -203,10 +196,10 @@ export function statusText(
   );
   const lends = align(
     jails.flatMap((jail) =>
-      jail.lends.map(({ name, path, write, until, at }) => [
+      jail.lends.map(({ name, path, write, until, at, context }) => [
         `  lent ${printable(quoted(at ?? `~/lent/${name}`))}`,
         write ? "rw" : "ro",
-        until === null ? "" : `until ${since(until, now)}`,
+        context ? "in a security context" : until === null ? "" : `until ${since(until, now)}`,
         printable(quoted(path)),
       ])
     ),
@@ -237,18 +230,16 @@ function homeWord({ kind, problem }: HomeState): string {
   return problem === null ? kind ?? "plain" : "refused";
 }
 
-/** A word as a shell takes it: quoted, unless nothing in it means anything to a shell. */
-export function quoted(word: string): string {
-  if (/^[\p{L}\p{M}\p{N}@%_+=:,./-]+$/u.test(word)) return word;
-  return `'${word.replaceAll("'", "'\\''")}'`;
-}
-
 /** Today's time, or the day. */
 function since(at: number, now: number): string {
   const [then, today] = [new Date(at), new Date(now)];
-  if (then.toDateString() === today.toDateString()) return clock(then).slice(0, 5);
+  return then.toDateString() === today.toDateString() ? clock(then).slice(0, 5) : dayOf(then);
+}
+
+/** `YYYY-MM-DD`, where the person is. */
+export function dayOf(date: Date): string {
   const two = (number: number) => `${number}`.padStart(2, "0");
-  return `${then.getFullYear()}-${two(then.getMonth() + 1)}-${two(then.getDate())}`;
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
 }
 
 /** `HH:MM:SS`, where the person is. */

@@ -19,13 +19,13 @@ const units: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_40
 const longest = 366 * 86_400;
 
 /** Milliseconds, of words such as 90s, 30m, 8h, 1d. */
-export function parseDuration(text: string): number {
+export function parseDuration(text: string, option = "--for"): number {
   const [, number = "", unit = ""] = /^([0-9]{1,9})([smhd])$/.exec(text) ?? [];
   const seconds = Number(number) * (units[unit] ?? NaN);
   if (seconds > 0 && seconds <= longest) return seconds * 1000;
   throw new AppjailError(
     "usage",
-    `Cannot use --for ${
+    `Cannot use ${option} ${
       JSON.stringify(text)
     }: it is a number and s, m, h or d, such as 30m; a year ` +
       "at most",

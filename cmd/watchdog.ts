@@ -73,7 +73,7 @@ export async function watchdog(text: string): Promise<number> {
   forbidCore();
   leaveSessionKeyring();
   setUmask(0o022);
-  const log = logOf("appjail-watchdog", options.debug);
+  const log = logOf("watchdog", options.log);
   const dog = new Watchdog(options, new Fd(3), new Fd(4), log);
   for (const name of ["ffi", "env", "read", "write", "net", "run", "sys"] as const) {
     Deno.permissions.revokeSync({ name });

@@ -109,6 +109,7 @@ export class Refusals {
   readonly #told = new Set<string>();
   #rest = "";
   #call = "";
+  #name = "";
 
   /** Takes the next piece of the log, and returns what is to be told. */
   push(text: string): readonly string[] {
@@ -118,9 +119,12 @@ export class Refusals {
     const found: string[] = [];
     for (const line of lines) {
       const call = /^C\d+: -> (.*)$/.exec(line)?.[1];
-      if (call !== undefined) this.#call = call;
+      // Said of a name that somebody asks the bus for, or about.
+      const name = /^Filtering message due to arg0 (.*), policy: /.exec(line)?.[1];
+      if (call !== undefined) [this.#call, this.#name] = [call, ""];
+      else if (name !== undefined) this.#name = name;
       else if (/^\*(?:DENIED|HIDDEN)\*/.test(line) && this.#call !== "") {
-        const what = this.#call;
+        const what = this.#name === "" ? this.#call : `${this.#call}, for ${this.#name}`;
         this.#call = "";
         if (this.#told.size >= toldMost || this.#told.has(what)) continue;
         this.#told.add(what);

@@ -1,6 +1,6 @@
 /**
- * Every way in which appjail refuses or fails, in one table: what a client exits with and what a
- * D-Bus caller gets. Nothing else maps errors.
+ * Every way in which appjail refuses or fails, in one table: what a client exits with, what a D-Bus
+ * caller gets, and whether its words may stand in a log. Nothing else maps errors.
  *
  * @module
  */
@@ -9,16 +9,23 @@
 export const exitUsage = 100;
 export const exitFailure = 111;
 
+interface Kind {
+  readonly exit: number;
+  readonly bus: string;
+  /** Its words may hold those of whoever asked: a file's name, a part of a command line or profile. */
+  readonly quotes?: true;
+}
+
 const table = {
-  "usage": { exit: exitUsage, bus: "InvalidArguments" },
-  "invalid-argument": { exit: exitUsage, bus: "InvalidArguments" },
+  "usage": { exit: exitUsage, bus: "InvalidArguments", quotes: true },
+  "invalid-argument": { exit: exitUsage, bus: "InvalidArguments", quotes: true },
   "command-not-found": { exit: 127, bus: "CommandNotFound" },
   "command-not-executable": { exit: 126, bus: "CommandNotExecutable" },
   "no-daemon": { exit: exitFailure, bus: "Failed" },
   "denied": { exit: exitFailure, bus: "AccessDenied" },
   "unknown-profile": { exit: exitFailure, bus: "UnknownProfile" },
   /** A profile's text, or what it comes to, is not such as can be used. */
-  "profile-refused": { exit: exitUsage, bus: "ProfileRefused" },
+  "profile-refused": { exit: exitUsage, bus: "ProfileRefused", quotes: true },
   "unknown-program": { exit: exitFailure, bus: "UnknownProgram" },
   "no-uid-left": { exit: exitFailure, bus: "LimitsExceeded" },
   "limit": { exit: exitFailure, bus: "LimitsExceeded" },
@@ -31,15 +38,15 @@ const table = {
   /** A volume that cannot be unlocked, or does not lock. */
   "vault-failed": { exit: exitFailure, bus: "VaultFailed" },
   /** Something that cannot be lent, or taken back. */
-  "lend-refused": { exit: exitFailure, bus: "LendRefused" },
+  "lend-refused": { exit: exitFailure, bus: "LendRefused", quotes: true },
   "start-failed": { exit: exitFailure, bus: "StartFailed" },
   "no-answer": { exit: exitFailure, bus: "NoAnswer" },
-  "copy-failed": { exit: exitFailure, bus: "Failed" },
+  "copy-failed": { exit: exitFailure, bus: "Failed", quotes: true },
   "lost": { exit: exitFailure, bus: "Failed" },
-  "protocol": { exit: exitFailure, bus: "Failed" },
+  "protocol": { exit: exitFailure, bus: "Failed", quotes: true },
   "leaving": { exit: exitFailure, bus: "Failed" },
   "internal": { exit: exitFailure, bus: "Failed" },
-} as const satisfies Readonly<Record<string, { readonly exit: number; readonly bus: string }>>;
+} as const satisfies Readonly<Record<string, Kind>>;
 
 /** What the statuses of appjail's own mean, in words that go on after "when". */
 export const exitMeanings = {
@@ -69,6 +76,12 @@ export class AppjailError extends Error {
 
   get exitStatus(): number {
     return table[this.code].exit;
+  }
+
+  /** What others than whoever asked may read: the code alone, where the words may be the asker's. */
+  get forLog(): string {
+    const { quotes }: Kind = table[this.code];
+    return quotes === true ? this.code : this.message;
   }
 
   /** Such as `org.appjail.Error.AccessDenied`. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { signalNumbers } from "./names.ts";
 import type { ExitStatus } from "./protocol.ts";
 
 /** Of waitpid(2)'s raw status, by the macros of wait(2); `undefined` when it has only stopped. */
@@ -16,4 +17,11 @@ export function exitStatusOf(raw: number): ExitStatus | undefined {
 /** What a shell would have in `$?`: 128 and the signal's number when one ended it. */
 export function shellStatus(status: ExitStatus): number {
   return status.by === "exit" ? status.code : 128 + status.signal;
+}
+
+/** The same for people: `exit 0`, or the signal's name. */
+export function exitText(status: ExitStatus): string {
+  if (status.by === "exit") return `exit ${status.code}`;
+  const name = Object.entries(signalNumbers).find(([, number]) => number === status.signal)?.[0];
+  return name ?? `signal ${status.signal}`;
 }

@@ -14,7 +14,7 @@ import {
   type HelperToDispatcher,
   type HomeState,
   type JailSpec,
-  type Lent,
+  type Lendable,
   type LiveJail,
   protocolVersion,
   type Unfinished,
@@ -31,12 +31,23 @@ export type Ended = Extract<HelperToDispatcher, { readonly type: "ended" }>;
 /** What the helper tells of a jail of which nothing runs any more, before its home is locked. */
 export type Locking = Extract<HelperToDispatcher, { readonly type: "locking" }>;
 
+/** What the helper tells of a home that was unlocked, or locked. */
+export type Turned = Extract<HelperToDispatcher, { readonly type: "home" }>;
+
 /** What a jail has been lent, where somebody else has seen to it. */
 export type Lends = Extract<HelperToDispatcher, { readonly type: "lends" }>;
 
+/** Whoever is told what the helper says unasked. */
+export interface Told {
+  ended(end: Ended): void;
+  locking(end: Locking): void;
+  lends(lends: Lends): void;
+  turned(home: Turned): void;
+}
+
 type Answer = Exclude<
   HelperToDispatcher,
-  { readonly type: "hello" | "welcome" | "ended" | "locking" }
+  { readonly type: "hello" | "welcome" | "ended" | "locking" | "home" }
 >;
 
 interface Waiting {
@@ -98,11 +109,14 @@ export class HelperLink {
     }
   }
 
+  /** Says that clients are heard. */
+  ready(): void {
+    this.#channel.send({ type: "ready" });
+  }
+
   /** Passes answers to those who wait for them, until the helper is gone. */
   async follow(
-    ended: (end: Ended) => void,
-    locking: (end: Locking) => void,
-    lends: (lends: Lends) => void,
+    told: Told,
   ): Promise<void> {
     for (;;) {
       const incoming = await this.#channel.receive();
@@ -113,13 +127,16 @@ export class HelperLink {
         case "welcome":
           throw new AppjailError("protocol", `The helper said "${message.type}" twice`);
         case "ended":
-          ended(message);
+          told.ended(message);
           break;
         case "locking":
-          locking(message);
+          told.locking(message);
           break;
         case "lends":
-          lends(message);
+          told.lends(message);
+          break;
+        case "home":
+          told.turned(message);
           break;
         case "progress": {
           const { type: _, id, ...progress } = message;
@@ -302,7 +319,7 @@ export class HelperLink {
   }
 
   /** Lends something of its owner's to a jail that runs. */
-  async lend(uid: AppUid, wanted: Omit<Lent, "at">): Promise<void> {
+  async lend(uid: AppUid, wanted: Lendable): Promise<void> {
     const answer = await this.#ask((id) => ({ type: "lend", id, uid, ...wanted }));
     if (answer.type !== "lent") throw mismatch(answer);
   }

@@ -17,6 +17,7 @@ import {
   readLink,
   removeFolder,
   renameNew,
+  type Status,
   statusAt,
   statusOf,
 } from "./kernel.ts";
@@ -60,22 +61,27 @@ export function openRootFolder(path: string, mode: number): Fd {
 }
 
 /** `/a`, `/a/b`, `/a/b/c` for the last of them. */
-function stepsTo(path: string): readonly string[] {
+export function stepsTo(path: string): readonly string[] {
   const parts = path.split("/").filter((part) => part !== "");
   return parts.map((_, index) => "/" + parts.slice(0, index + 1).join("/"));
 }
 
 /**
- * Whoever can write a folder can rename what is in it, whoever's that is, unless the folder is
- * sticky. Paths below are given to mount(2) and to exec, so a stranger's word must not lead there.
+ * What lets somebody who is not root change a step on the way to something of root's; `undefined`:
+ * nothing does. Whoever can write a folder can rename what is in it, whoever's that is, unless the
+ * folder is sticky. Paths below are given to mount(2) and to exec, so a stranger's word must not
+ * lead there.
  */
+export function weaknessOf(step: Status): "owner" | "mode" | undefined {
+  // Who owns the root can do anything already: in a user namespace that is not 0.
+  if (step.uid !== 0 && step.uid !== statusAt("root", "/")?.uid) return "owner";
+  const shut = step.kind === "link" || (step.mode & 0o022) === 0 || (step.mode & 0o1000) !== 0;
+  return shut ? undefined : "mode";
+}
+
 function checkStep(step: string): void {
   const status = statusAt("root", step);
-  // Who owns the root can do anything already: in a user namespace that is not 0.
-  const trusted = status?.uid === 0 || status?.uid === statusAt("root", "/")?.uid;
-  const shut = status?.kind === "link" || (status !== undefined &&
-    ((status.mode & 0o022) === 0 || (status.mode & 0o1000) !== 0));
-  if (trusted && shut) return;
+  if (status !== undefined && weaknessOf(status) === undefined) return;
   throw new Error(`${step}, on the way to it, can be changed by somebody who is not root`);
 }
 

@@ -13,8 +13,8 @@ import { within } from "./deadline.ts";
 import { spawn } from "./kernel.ts";
 import { roleEnvironment } from "./launch.ts";
 import type { AppUid } from "./names.ts";
+import { unshare } from "./programs.ts";
 
-const unshare = "/usr/bin/unshare";
 const cat = "/bin/cat";
 /** It takes two milliseconds. */
 const deadline = 10_000;

@@ -4,6 +4,7 @@
  *     lock        held by the jail itself, dropped by the kernel when the jail is gone
  *     state       who it is: JSON, for people and for the next daemon
  *     lends       what it was lent: JSON, for the next daemon
+ *     bus-log     a pipe: what it is refused on its owner's buses; see cmd/helper-buses.ts
  *     lend/       a mount of its own, in which what is lent is mounted; see core/lending.ts
  *     passwd …    what the jail sees in place of the host's files
  *

@@ -28,11 +28,13 @@ import type { Settings } from "./profile.ts";
 import {
   type Allocation,
   type DispatcherToJailer,
+  type Event,
   type ExitStatus,
   type HomeState,
   type JailerToDispatcher,
   type JailReport,
   type JailSpec,
+  type Lendable,
   type Lent,
   type LiveJail,
   type OutputLine,
@@ -41,9 +43,14 @@ import {
   type VolumeKind,
 } from "./protocol.ts";
 import { OutputRing } from "./ring.ts";
-import { desktopEnvironment, noSession, type Session } from "./session.ts";
+import {
+  desktopEnvironment,
+  noSession,
+  type Session,
+  windowsBy,
+  type WindowWay,
+} from "./session.ts";
 import { shownUid, specOf } from "./spec.ts";
-import { x11Folder } from "./x11.ts";
 
 /**
  * How long a jailer may take to answer: to be up, to start a program, to report. It takes
@@ -76,6 +83,27 @@ const longestWait = 60_000;
 
 export type JailerChannel = Channel<JailerToDispatcher, DispatcherToJailer>;
 
+/** Each of a union without some of its fields. */
+type Less<E, K extends PropertyKey> = E extends unknown ? Omit<E, K> : never;
+
+/** What has happened; who keeps it says when, and in which order. */
+export type Happening = Less<Event, "sequence" | "at">;
+
+/** What has happened to one jail. */
+type OwnHappening = Less<Happening, "owner" | "profile" | "uid">;
+
+/** Who watches jails. */
+export interface Witness {
+  /** Something has happened that its owner may want to know. */
+  readonly tell: (happening: Happening) => void;
+  /** Its state is another, or what runs in it. */
+  readonly changed: (jail: Jail) => void;
+  /** A passphrase was wrong. */
+  readonly wrong: (allocation: Allocation) => void;
+  /** A program runs. @param took how long that took, in milliseconds; undefined: it cannot be told */
+  readonly ran: (allocation: Allocation, joined: boolean, took: number | undefined) => void;
+}
+
 /** What a jail needs of the dispatcher around it. */
 export interface JailWorld {
   readonly helper: HelperLink;
@@ -87,6 +115,7 @@ export interface JailWorld {
   readonly linger: number;
   readonly version: string;
   readonly log: Log;
+  readonly witness: Witness;
 }
 
 /** What profiles say; core/profile-store.ts has them. */
@@ -136,6 +165,8 @@ export interface Started {
   /** Names this life of the jail. */
   readonly jail: string;
   readonly cwd: ProgramReport["cwd"];
+  /** The jail was there, or about to be. */
+  readonly joined: boolean;
   /** The other end of its terminal, which the caller now owns. */
   readonly master: Fd | undefined;
   readonly exited: Promise<ExitStatus>;
@@ -162,6 +193,15 @@ export interface Stopped {
 interface Awaited<T> {
   readonly resolve: (value: T) => void;
   readonly reject: (error: Error) => void;
+}
+
+/** A way into a jail. */
+interface Entered {
+  readonly channel: JailerChannel;
+  /** It was there, or about to be, for somebody else. */
+  readonly joined: boolean;
+  /** It was about to be. */
+  readonly together: boolean;
 }
 
 /** What the jailer answered to a request for a program. */
@@ -214,6 +254,12 @@ export class Jail {
   readonly #lends = new Map<LendName, { readonly lent: Lent; readonly cancel: () => void }>();
   /** Names by which something is about to be lent. */
   readonly #promised = new Set<LendName>();
+  /** It was seen to be up, and not to end. */
+  #seenUp = false;
+  /** An earlier dispatcher has started it. */
+  #adopted = false;
+  /** Why it ends, as far as that is known. */
+  #ending: Extract<Event, { readonly event: "jail-stopped" }>["reason"] = "lost";
   /** Requests between their arrival and their answer: while there are any, the jail stays. */
   #asking = 0;
   #seen = 0;
@@ -225,6 +271,21 @@ export class Jail {
 
   get life(): Life {
     return this.#life;
+  }
+
+  /** What is known of it without asking it. */
+  get now(): {
+    readonly pid: number | undefined;
+    readonly started: number;
+    readonly encrypted: boolean;
+    readonly programs: readonly ProgramName[];
+  } {
+    return {
+      pid: this.#live?.pid,
+      started: this.#live?.started ?? this.#since,
+      encrypted: this.#live?.encrypted ?? false,
+      programs: [...this.#programs.keys()],
+    };
   }
 
   get #linger(): number {
@@ -256,9 +317,9 @@ export class Jail {
     return desktopEnvironment(lends, shownUid(this.allocation, settings));
   }
 
-  /** Whether it has been let in to an X server. */
-  get onX11(): boolean {
-    return [...this.#lends.values()].some(({ lent }) => lent.at?.startsWith(`${x11Folder}/`));
+  /** By what its programs can show windows. */
+  get windows(): WindowWay | null {
+    return windowsBy([...this.#lends.values()].map(({ lent }) => lent));
   }
 
   /** Whether the profile says something else by now than when the jail was started. */
@@ -285,7 +346,7 @@ export class Jail {
     // Whoever starts the jail has it on their desktop.
     if (this.#life === "absent") this.#session = program.session ?? noSession;
     try {
-      const channel = await this.#enterUnlocked(ask);
+      const { channel, joined, together, since } = await this.#enterUnlocked(ask);
       const { descriptors, lend = [], inherited, session: _, ...asked } = program;
       const settings = this.#inForce();
       const env = { ...inherited, ...this.#desktop(settings), ...settings?.env, ...asked.env };
@@ -303,12 +364,15 @@ export class Jail {
         (id) => channel.send({ type: "exec", id, ...wanted, argv, before }, descriptors),
       );
       if (report === undefined) throw new AppjailError("protocol", "The jailer started nothing");
+      const took = together ? undefined : performance.now() - since;
+      this.#world.witness.ran(this.allocation, joined, took);
       const exited = this.end(report.program);
       if (names.length > 0) void exited.then(() => this.#takeBack(names));
       return {
         program: report.program,
         jail: this.#live?.jail ?? "",
         cwd: report.cwd,
+        joined,
         master,
         exited,
       };
@@ -407,6 +471,7 @@ export class Jail {
       program,
       jail: this.jailName,
       cwd: this.#programs.get(program)?.cwd ?? homeOf(this.allocation.profile),
+      joined: true,
       master: undefined,
       exited: this.end(program),
     };
@@ -466,6 +531,7 @@ export class Jail {
   /** Ends the jail: TERM to all, KILL to what is left after so many milliseconds. */
   stop(force: boolean, timeout: number): Promise<Stopped> {
     if (this.#life === "absent") return Promise.resolve({ killed: 0, problem: null, note: null });
+    if (this.#ending === "lost") this.#ending = "asked";
     // A stop by force comes through, even where a patient one is under way.
     if (force && this.#stopping !== undefined) this.#kill();
     this.#stopping ??= this.#stop(force, timeout).finally(() => this.#stopping = undefined);
@@ -485,7 +551,7 @@ export class Jail {
    *
    * @throws {AppjailError} when it does not run, or when that cannot be lent
    */
-  async lend(wanted: Omit<Lent, "at">): Promise<void> {
+  async lend(wanted: Lendable): Promise<void> {
     this.#mustRun(`lend ${JSON.stringify(wanted.path)} to`);
     this.#asking++;
     try {
@@ -494,7 +560,8 @@ export class Jail {
       await this.#launched.promise;
       const life = this.#live;
       await this.#world.helper.lend(this.allocation.uid, wanted);
-      if (this.#live === life) this.#keepLent({ ...wanted, at: null });
+      if (this.#live === life) this.#keepLent({ ...wanted, at: null, context: false });
+      this.#tell({ event: "lent", ...wanted });
     } finally {
       this.#asking--;
       this.#settle();
@@ -502,10 +569,14 @@ export class Jail {
   }
 
   /** Takes something back. */
-  async unlend(name: LendName): Promise<void> {
+  async unlend(
+    name: LendName,
+    reason: Extract<Event, { readonly event: "unlent" }>["reason"] = "asked",
+  ): Promise<void> {
     this.#mustRun(`take ${JSON.stringify(name)} back from`);
     await this.#world.helper.unlend(this.allocation.uid, name);
     this.#dropLent(name);
+    this.#tell({ event: "unlent", name, reason });
   }
 
   /** The helper says what it has been lent before this dispatcher was there, or by its start. */
@@ -530,7 +601,8 @@ export class Jail {
       const wanted = { name: free, path, write: false, until: null };
       await this.#world.helper.lend(this.allocation.uid, wanted);
       names.push(free);
-      if (this.#live === life) this.#keepLent({ ...wanted, at: null });
+      if (this.#live === life) this.#keepLent({ ...wanted, at: null, context: false });
+      this.#tell({ event: "lent", ...wanted });
       return free;
     } catch (error) {
       const { code, message } = asAppjailError(error);
@@ -553,7 +625,7 @@ export class Jail {
   #takeBackNow(names: readonly LendName[]): void {
     for (const name of names) {
       if (this.#lends.has(name)) {
-        void this.unlend(name).catch((error) => this.#world.log.debug(wordsOf(error)));
+        void this.unlend(name, "done").catch((error) => this.#world.log.debug(wordsOf(error)));
       }
     }
   }
@@ -576,8 +648,10 @@ export class Jail {
       const left = end - Date.now();
       // It may have been taken back meanwhile, or the jail have ended.
       if (left <= 0) {
-        void this.unlend(lent.name).catch((error) =>
-          this.#world.log.info(`${this.#title}: ${wordsOf(error)}`)
+        void this.unlend(lent.name, "expired").catch((error) =>
+          this.#world.log.warn(
+            `${this.#title}: what it was lent is not taken back: ${asAppjailError(error).forLog}`,
+          )
         );
       } else cancel = after(Math.min(left, longestWait), () => wait(end));
     };
@@ -614,7 +688,6 @@ export class Jail {
           `The ${this.#title} has ended${why ?? problem ? `: ${why ?? problem}` : ""}`,
         ));
     this.#tellWhy(why);
-    this.#failure = undefined;
     for (const waiting of [...this.#execs.values(), ...this.#reports.values()]) {
       waiting.reject(failure);
     }
@@ -628,6 +701,8 @@ export class Jail {
     this.#launched.promise.catch(() => {});
     this.#launched = Promise.withResolvers();
     this.#allKilled();
+    this.#tellStopped(why, problem);
+    this.#failure = undefined;
     for (const name of [...this.#lends.keys()]) this.#dropLent(name);
     this.#channel?.close();
     this.#channel = undefined;
@@ -668,23 +743,69 @@ export class Jail {
     if (this.#live !== life || this.#life !== "leaving") return;
     this.#tellWhy(why);
     this.#allKilled();
+    this.#tellStopped(why, null);
+  }
+
+  /** Its home was unlocked, or locked. */
+  async turned(unlocked: boolean, note: string | null): Promise<void> {
+    if (unlocked) return this.#tell({ event: "home-unlocked" });
+    // What ran in it is over first.
+    if (this.#life === "leaving") await this.#heardOut();
+    this.#tell({ event: "home-locked", note });
+  }
+
+  // --- Whoever watches -----------------------------------------------------------------------
+
+  #tell(happening: OwnHappening): void {
+    const { owner, profile, uid } = this.allocation;
+    this.#world.witness.tell({ ...happening, owner, profile, uid });
+  }
+
+  #changed(): void {
+    this.#world.witness.changed(this);
+  }
+
+  /** It is up, which is told once; of one that an earlier dispatcher has started, it was told then. */
+  #tellStarted(): void {
+    if (this.#seenUp) return;
+    this.#seenUp = true;
+    if (!this.#adopted) this.#tell({ event: "jail-started" });
+  }
+
+  /**
+   * It is over, which is told once.
+   *
+   * @param why nobody asked for it, and it could not go on
+   * @param problem something of it is left
+   */
+  #tellStopped(why: string | null, problem: string | null): void {
+    if (!this.#seenUp) return;
+    this.#seenUp = false;
+    const failure = why ?? this.#failure?.message ?? null;
+    const reason = failure === null ? this.#ending : "failed";
+    this.#tell({ event: "jail-stopped", reason, why: failure ?? problem });
   }
 
   // --- Life ----------------------------------------------------------------------------------
 
   #feed(event: LifeEvent): LifeAction {
     const [life, action] = next(this.#life, event);
-    if (life !== this.#life) this.#world.log.debug(`${this.#title}: ${this.#life} to ${life}`);
+    const changed = life !== this.#life;
+    if (changed) this.#world.log.debug(`${this.#title}: ${this.#life} to ${life}`);
     this.#life = life;
     switch (action) {
       case "start":
         this.#since = Date.now();
         this.#live = undefined;
+        this.#adopted = false;
+        this.#ending = "lost";
         this.#exits.clear();
         void this.#start();
         break;
       case "connect":
         this.#since = Date.now();
+        this.#adopted = true;
+        this.#ending = "lost";
         this.#open();
         break;
       case "linger":
@@ -694,6 +815,7 @@ export class Jail {
         this.#stay();
         break;
       case "leave":
+        this.#ending = "idle";
         void this.#leave();
         break;
       case "wait":
@@ -702,12 +824,22 @@ export class Jail {
       default:
         action satisfies never;
     }
+    if (changed) this.#changed();
     return action;
   }
 
   /** A channel to the jailer of a jail that will not leave before the caller has sent something. */
-  async #enter(): Promise<JailerChannel> {
-    while (this.#feed("ask") === "wait") {
+  async #enter(): Promise<Entered> {
+    for (;;) {
+      const starting = this.#life === "starting";
+      const action = this.#feed("ask");
+      if (action !== "wait") {
+        return {
+          channel: await this.#connected.promise,
+          joined: action !== "start",
+          together: starting,
+        };
+      }
       await within(
         this.#gone.promise,
         endDeadline,
@@ -718,14 +850,14 @@ export class Jail {
           ),
       );
     }
-    return await this.#connected.promise;
   }
 
-  /** The same, once the home is unlocked. */
-  async #enterUnlocked(ask: Ask | undefined): Promise<JailerChannel> {
+  /** The same, once the home is unlocked; and since when nobody was waited for but appjail. */
+  async #enterUnlocked(ask: Ask | undefined): Promise<Entered & { readonly since: number }> {
     for (;;) {
+      const since = performance.now();
       try {
-        return await this.#enter();
+        return { ...await this.#enter(), since };
       } catch (error) {
         if (!(error instanceof AppjailError) || error.code !== "passphrase-required") throw error;
         await this.unlock(ask, error);
@@ -770,6 +902,7 @@ export class Jail {
         if (!(error instanceof AppjailError)) throw error;
         const message = `The home of "${profile}": ${error.message}`;
         if (error.code !== "wrong-passphrase") throw new AppjailError(error.code, message);
+        this.#world.witness.wrong(this.allocation);
       }
     }
     throw new AppjailError(
@@ -800,6 +933,7 @@ export class Jail {
         () => this.#open(),
       );
       this.#launched.resolve();
+      this.#changed();
     } catch (error) {
       this.#failure = asAppjailError(error);
       this.#channel?.close();
@@ -888,11 +1022,15 @@ export class Jail {
         for (const { program, status } of message.exits) this.#exited(program, status);
         this.#returning = false;
         this.#feed("up");
+        this.#tellStarted();
+        this.#changed();
         this.#up.resolve();
         return;
       case "started": {
-        const { program } = message.program;
+        const { program, argv: [command = ""] } = message.program;
         this.#programs.set(program, message.program);
+        this.#tell({ event: "program-started", program, command });
+        this.#changed();
         // Whoever wanted it was told that it did not start: it must not run behind their back.
         if (!this.#answered(message.id, message.program, descriptors)) {
           channel.send({ type: "signal", program, signal: "SIGKILL" });
@@ -961,17 +1099,28 @@ export class Jail {
     this.#seen = line.sequence + 1;
     // Numbered anew: a jail's numbers begin again with each of its lives.
     const kept = this.output.append(line.program, line.stream, line.text, line.at);
-    this.#world.log.info(`[${this.allocation.profile} ${line.program}] ${line.text}`);
+    const { profile, owner } = this.allocation;
+    const { program, stream, text } = line;
+    this.#world.log.info(`[${profile} ${program}] ${text}`, {
+      output: stream,
+      uid: owner,
+      profile,
+      program,
+    });
     for (const listener of this.#listeners) listener(kept);
   }
 
   #exited(program: ProgramName, status: ExitStatus): void {
-    this.#programs.delete(program);
+    const known = this.#programs.delete(program);
     this.#companions.delete(program);
     this.#remember(program, status);
     const waiters = this.#waiters.get(program);
     this.#waiters.delete(program);
     for (const resolve of waiters ?? []) resolve(status);
+    // One that has ended while nobody listened has ended at a time that nobody knows.
+    if (!known) return;
+    this.#tell({ event: "program-exited", program, status });
+    this.#changed();
   }
 
   #remember(program: ProgramName, status: ExitStatus): void {

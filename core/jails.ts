@@ -15,7 +15,7 @@ import {
   type Started,
   type Stopped,
 } from "./jail.ts";
-import type { Ended, Lends, Locking, Welcome } from "./helper-link.ts";
+import type { Ended, Lends, Locking, Turned, Welcome } from "./helper-link.ts";
 import {
   type AppUid,
   type OwnerUid,
@@ -63,9 +63,24 @@ export class Jails {
     for (const live of welcome.jails) this.#jails.get(live.uid)?.adopt(live);
   }
 
+  /** Every jail that there could be: one for each profile that has a uid. */
+  all(): readonly Jail[] {
+    return [...this.#jails.values()];
+  }
+
+  /** Whoever has a profile. */
+  owners(): ReadonlySet<OwnerUid> {
+    return new Set([...this.#jails.values()].map(({ allocation }) => allocation.owner));
+  }
+
+  /** The profile that a uid was given to. */
+  allocationOf(uid: number): Allocation | undefined {
+    return [...this.#jails.values()].find(({ allocation }) => allocation.uid === uid)?.allocation;
+  }
+
   /** Whether a uid is a profile's: it keeps it for ever, whatever the range is now. */
   has(uid: number): boolean {
-    return [...this.#jails.keys()].some((one) => one === uid);
+    return this.allocationOf(uid) !== undefined;
   }
 
   /** The helper says that a jail has ended. */
@@ -76,6 +91,11 @@ export class Jails {
   /** The helper says that nothing of a jail runs any more. */
   locking({ uid, why }: Locking): void {
     void this.#jails.get(uid)?.locking(why);
+  }
+
+  /** The helper says that a home was unlocked, or locked. */
+  turned({ uid, unlocked, note }: Turned): void {
+    void this.#jails.get(uid)?.turned(unlocked, note);
   }
 
   /** The helper says what a jail has been lent. */
@@ -115,6 +135,19 @@ export class Jails {
       `Cannot run: a command is needed, because profile "${name}" names none; ` +
         `try: appjail run -p ${name} COMMAND`,
     );
+  }
+
+  /** The profile that a request to run something is about, as far as that can be told. */
+  meant(
+    owner: OwnerUid,
+    requested: string | null,
+    command: string | undefined,
+  ): ProfileName | null {
+    try {
+      return requested === null ? this.#nameFor(owner, command ?? "") : nameFrom(requested, "");
+    } catch {
+      return null;
+    }
   }
 
   /** The profile that a command finds where none is named: one of its name, or one that names it. */

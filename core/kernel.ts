@@ -35,6 +35,7 @@ const sys = {
   lgetxattr: numberOf(192, 9),
   llistxattr: numberOf(195, 12),
   mkdirat: numberOf(258, 34),
+  mknodat: numberOf(259, 33),
   mount: numberOf(165, 40),
   openat: descriptors.openat,
   openat2: 437,
@@ -151,6 +152,25 @@ export function openFileBehind(name: string): Fd {
 export function createFile(folder: At, name: string, mode: number): Fd {
   const flags = 1 | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC; // O_WRONLY
   return new Fd(check(syscall(sys.openat, at(folder), path(name), flags, mode), "create", name));
+}
+
+/**
+ * Makes a pipe that has a name, in place of any old one: whoever may open the name can read on when
+ * the one who has read from it is gone. fifo(7).
+ */
+export function namedPipe(folder: At, name: string): { readonly read: Fd; readonly write: Fd } {
+  const S_IFIFO = 0o010000;
+  removeFile(folder, name);
+  check(syscall(sys.mknodat, at(folder), path(name), S_IFIFO | 0o600, 0), "mkfifo", name);
+  const read = openFile(folder, name);
+  try {
+    const flags = 1 | O_NOFOLLOW | O_CLOEXEC; // O_WRONLY
+    const write = syscall(sys.openat, at(folder), path(name), flags, 0);
+    return { read, write: new Fd(check(write, "open", name)) };
+  } catch (error) {
+    read.close();
+    throw error;
+  }
 }
 
 /** Opens a file for a lock: it is made when it is absent, and nothing is ever written to it. */

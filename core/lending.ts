@@ -87,8 +87,17 @@ interface Table {
   ids: Promise<Fd> | undefined;
 }
 
+type SpecLend = JailSpec["lend"][number];
+
 /** Something that is wanted to be lent. */
-type Wanted = Omit<Lent, "until"> & Partial<Pick<Lent, "until">>;
+type Wanted = Omit<Lent, "until" | "context"> & Partial<Pick<Lent, "until">>;
+
+/** Something to be lent by its name in place of what is at its path. */
+export interface StandIn {
+  readonly name: LendName;
+  /** Makes it, or says nothing: then it is what is at the path. */
+  readonly make: () => Promise<Fd | undefined>;
+}
 
 /** What all jails were lent. */
 export class Lending {
@@ -108,6 +117,7 @@ export class Lending {
   async begin(
     allocation: Allocation,
     { lend, shared, same_uid }: JailSpec,
+    standIn?: StandIn,
   ): Promise<readonly LentAt[]> {
     const { uid, owner, profile } = allocation;
     this.clear(uid);
@@ -116,14 +126,16 @@ export class Lending {
     mountShared(this.#folderOf(uid), lendsMost);
     const table: Table = { allocation, entries: new Map(), ids: undefined };
     this.#tables.set(uid, table);
-    for (const { skip_missing, ...wanted } of [...lend].sort(byPlace)) {
+    for (const { skip_missing, unless, context: _, ...wanted } of [...lend].sort(byPlace)) {
+      if (unless !== null && table.entries.has(unless)) continue;
       const wrong = wanted.at === null
         ? undefined
         : placeProblem(wanted.at, profile, same_uid ? owner : uid);
       if (wrong !== undefined) throw refused(wanted, profile, `at ${wanted.at} ${wrong}`);
       try {
         const path = sourceOf(owner, wanted.path);
-        await this.#lend(table, { ...wanted, path });
+        const make = standIn?.name === wanted.name ? standIn.make : undefined;
+        await this.#lend(table, { ...wanted, path }, make);
       } catch (thrown) {
         const error = thrown instanceof NotLendable ? refused(wanted, profile, thrown) : thrown;
         const missing = error instanceof AppjailError && error.cause instanceof NotLendable &&
@@ -229,7 +241,7 @@ export class Lending {
     return `${this.#world.runtimePath}/jails/${uid}/lend`;
   }
 
-  async #lend(table: Table, wanted: Wanted): Promise<void> {
+  async #lend(table: Table, wanted: Wanted, make?: StandIn["make"]): Promise<void> {
     const { uid, owner, profile } = table.allocation;
     const refuse = (why: unknown): AppjailError => refused(wanted, profile, why);
     // Whoever takes the dispatcher over can have anything lent that an owner may open.
@@ -237,11 +249,14 @@ export class Lending {
     const person = ownerOf(owner);
     try {
       table.ids ??= makeIdMap({ uid: owner, gid: person.gid, app: uid });
+      // It goes on meanwhile, and is asked for in any case.
+      table.ids.catch(() => {});
+      const instead = await make?.();
       const ids = await table.ids;
       // The jail may have ended meanwhile, and another have begun.
       if (this.#tables.get(uid) !== table) throw new NotLendable("the jail has ended");
       this.#check(table, wanted);
-      this.#attach(table, wanted, person, ids);
+      this.#attach(table, wanted, person, ids, instead);
     } catch (error) {
       if (error instanceof AppjailError) throw error;
       if (this.#tables.get(uid) === table && table.ids !== undefined) {
@@ -263,21 +278,23 @@ export class Lending {
     }
   }
 
-  #attach(table: Table, wanted: Wanted, person: Person, ids: Fd): void {
+  #attach(table: Table, wanted: Wanted, person: Person, ids: Fd, instead: Fd | undefined): void {
     const { uid } = table.allocation;
     const types = mountTypes(hostText("/proc/self/mountinfo"));
     using reached = onBehalfOf(person, () => reach(wanted.path, person.uid, types));
     this.#refuseOwn(reached);
-    using mount = cloneMount(reached.target);
+    using mount = cloneMount(instead ?? reached.target);
     // What is not mapped the kernel lets nobody write to, whatever its mode; to connect is to write.
     // An X server of root's listens at a socket of root's, for everybody who has a cookie.
-    const forAll = reached.kind === "socket" && reached.place.uid !== person.uid &&
-      (reached.place.mode & 0o002) !== 0;
-    restrict(mount, wanted.write, forAll ? undefined : ids, reached.type);
+    const { mode, uid: theirs } = instead === undefined ? reached.place : placeOf(instead);
+    const forAll = reached.kind === "socket" && theirs !== person.uid && (mode & 0o002) !== 0;
+    const type = instead === undefined ? reached.type : types.get(mountOf(instead)) ?? "";
+    restrict(mount, wanted.write, forAll ? undefined : ids, type);
     using folder = openFolder(this.#world.jails, String(uid));
     using lend = openLend(folder);
     const { name, path, write, at, until = null } = wanted;
-    const entries = [...table.entries.values(), { name, path, write, at, until }];
+    const lent: Lent = { name, path, write, at, until, context: instead !== undefined };
+    const entries = [...table.entries.values(), lent];
     if (new TextEncoder().encode(JSON.stringify(entries)).length > tableMost) {
       throw new NotLendable("the paths of all that is lent are too long together");
     }
@@ -291,7 +308,7 @@ export class Lending {
       this.#takeAway(uid, lend, name);
       throw error;
     }
-    table.entries.set(name, { name, path, write, at, until });
+    table.entries.set(name, lent);
   }
 
   /** Neither appjail's own folders, nor what they lie in, nor anything in them. */
@@ -356,12 +373,16 @@ function userDirsOf(person: Person, home: string): string {
   return bytes === undefined ? "" : new TextDecoder().decode(bytes);
 }
 
+/** Goes to the end of a path as an owner would. @throws {NotLendable} where they cannot */
+export function reachAs(person: Person, path: AbsolutePath): Reached & Disposable {
+  const types = mountTypes(hostText("/proc/self/mountinfo"));
+  return onBehalfOf(person, () => reach(path, person.uid, types));
+}
+
 /** Why an owner cannot connect to a socket, in words; `undefined`: they can. */
 export function socketProblem(owner: number, path: AbsolutePath): string | undefined {
-  const person = ownerOf(owner);
-  const types = mountTypes(hostText("/proc/self/mountinfo"));
   try {
-    using reached = onBehalfOf(person, () => reach(path, person.uid, types));
+    using reached = reachAs(ownerOf(owner), path);
     return reached.kind === "socket" ? undefined : "it is no socket";
   } catch (error) {
     if (error instanceof NotLendable) return wordsOf(error);
@@ -423,9 +444,13 @@ export function ownerOf(uid: number): Owner {
   };
 }
 
-/** Places that lie in others come after them, and the order is always the same. */
-function byPlace({ at: one }: Pick<Lent, "at">, { at: other }: Pick<Lent, "at">): number {
-  return (one ?? "") < (other ?? "") ? -1 : 1;
+/**
+ * Places that lie in others come after them, and the order is always the same; what is not wanted
+ * with another comes last.
+ */
+function byPlace(one: SpecLend, other: SpecLend): number {
+  const last = Number(one.unless !== null) - Number(other.unless !== null);
+  return last || ((one.at ?? "") < (other.at ?? "") ? -1 : 1);
 }
 
 /** Whether one absolute path is another, or lies below it. */

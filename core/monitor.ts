@@ -17,7 +17,7 @@ import { AppjailError } from "./errors.ts";
 import { exists, spawn } from "./kernel.ts";
 import type { TerminalSpec } from "./protocol.ts";
 
-const perl = "/usr/bin/perl";
+export const perl = "/usr/bin/perl";
 
 /**
  * Before each of the program's variables while they are the monitor's: so that perl neither obeys

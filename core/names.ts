@@ -120,6 +120,12 @@ export const programName = v.pipe(
 );
 export type ProgramName = v.InferOutput<typeof programName>;
 
+/** The profile in whose jail a program is, by its handle; null: such a profile cannot be. */
+export function profileIn(program: ProgramName): ProfileName | null {
+  const parsed = parse(profileName, program.slice(0, program.lastIndexOf(".")));
+  return "value" in parsed ? parsed.value : null;
+}
+
 /** What is wrong with a value, in one line, or the value. */
 export function parse<const S extends v.GenericSchema>(
   schema: S,

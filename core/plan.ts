@@ -85,6 +85,18 @@ export const sharedData: readonly string[] = [
   "/var/lib/xml-core",
 ];
 
+/**
+ * What the kernel tells of devices. A jail that has some sees it: the drivers of graphics cards find
+ * theirs here, and so does WebKit's own jail, which does not start without.
+ */
+const hardware: readonly string[] = [
+  "/sys/block",
+  "/sys/bus",
+  "/sys/class",
+  "/sys/dev",
+  "/sys/devices",
+];
+
 /** Where in the jail the program of the jailer lies. */
 export const programInJail = "/run/appjail";
 
@@ -214,6 +226,9 @@ export function planJail(plan: JailPlan): readonly string[] {
   add("--perms", "1777", "--tmpfs", "/dev/shm");
   for (const device of spec.devices) add("--dev-bind-try", device, device);
   add("--remount-ro", "/dev");
+  if (spec.devices.length > 0) {
+    for (const folder of hardware) add("--ro-bind-try", folder, folder);
+  }
   add("--perms", "1777", "--tmpfs", "/tmp");
   for (const folder of ["/var", "/var/cache", "/var/lib", "/var/lib/dbus"]) {
     add("--perms", "0755", "--dir", folder);
@@ -240,6 +255,30 @@ export function planJail(plan: JailPlan): readonly string[] {
   add("--chdir", home);
   if (plan.seccompFd !== undefined) add("--seccomp", String(plan.seccompFd));
   return words;
+}
+
+/**
+ * What bubblewrap complains of when something in a home stands where a mount is to be, in words for a
+ * person; as it is when it complains of anything else.
+ *
+ * @param home the home, on the host
+ */
+export function complaintFor(
+  complaint: string,
+  { profile, home, lent }: Pick<JailPlan, "profile" | "home" | "lent">,
+): string {
+  const inside = homeOf(profile);
+  const places = [`${inside}/lent`, ...lent.map(({ at }) => at)]
+    .filter((at) => at.startsWith(`${inside}/`));
+  const place = places.find((at) => complaint.includes(`${at}: `));
+  if (place === undefined) return complaint;
+  const name = place.slice(inside.length);
+  const there = `${home}${name}`;
+  const shared = lent.some((one) => one.at === place && one.name === "shared");
+  // -T: the app may have laid a link at the second place, too. mv(1).
+  return `what its home has at ~${name} is in the way of what is lent there ` +
+    `(${complaint.split(": ").at(-1)}); try, as root: mv -nT ${there} ${there}.old` +
+    (shared ? `, or: appjail profile edit ${profile}, with shared = false` : "");
 }
 
 /** passwd(5) for a jail: the system's accounts, and its own; nobody else who uses the machine. */

@@ -9,7 +9,7 @@ import type { Settings } from "./profile.ts";
 /** How much each word gives, the least first; words of the same number give different things. */
 const ranks = {
   network: { none: 0, host: 1 },
-  display: { none: 0, wayland: 1, x11: 1, auto: 2 },
+  display: { none: 0, "wayland-context": 1, wayland: 2, x11: 2, auto: 3 },
   audio: { none: 0, pipewire: 1, pulse: 1, auto: 2 },
   seccomp: { strict: 0, default: 1, nested: 2, none: 3 },
   session: { none: 0, private: 1, filtered: 2 },

@@ -100,14 +100,19 @@ const member = String.raw`[A-Za-z_][A-Za-z0-9_]*`;
 const method = String.raw`(?:\*|${member}(?:\.${member})+(?:\.\*)?)`;
 const objectPath = String.raw`(?:/|(?:/[A-Za-z0-9_]+)+(?:/\*)?|/\*)`;
 
+/** A proxy speaks as the person, who may start and stop all of their jails. */
+function refusedService(value: string): string | undefined {
+  return /^org\.appjail\b/.test(value)
+    ? `${value} is appjail's own: no program in a jail may ask it for anything`
+    : undefined;
+}
+
 /** The rules of xdg-dbus-proxy(1). */
 const busNames = list(
   text(
     new RegExp(`^${busName}$`),
     "the name of a service, such as org.example.App or org.example.*",
-    {
-      most: 255,
-    },
+    { most: 255, refused: refusedService },
   ),
   100,
 );
@@ -115,7 +120,7 @@ const busRules = list(
   text(
     new RegExp(`^${busName}=(?:${method}(?:@${objectPath})?|@${objectPath})$`),
     "a rule: NAME=METHOD@PATH, such as org.example.App=org.example.App.Open@/org/example/*",
-    { most: 1000 },
+    { most: 1000, refused: refusedService },
   ),
   100,
 );
@@ -146,7 +151,7 @@ const settingKeys = {
   home: about("Whether its home stays when the jail is gone", word("persistent", "ephemeral")),
   autodelete: about("Delete the home when the last program has ended", flag),
   network: about("The machine's network, or none but a loopback", word("host", "none")),
-  display: about("How it shows windows", word("auto", "wayland", "x11", "none")),
+  display: about("How it shows windows", word("auto", "wayland", "wayland-context", "x11", "none")),
   audio: about("How it plays and records sound", word("auto", "pipewire", "pulse", "none")),
   gpu: about("Whether it may use the graphics card", flag),
   devices: about("Device files that it may use", list(device, 50)),

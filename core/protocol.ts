@@ -7,6 +7,7 @@
 import * as v from "valibot";
 import { controlCharacters } from "../ipc/tty.ts";
 import { errorCodes } from "./errors.ts";
+import { logFormats } from "./log.ts";
 import { jailBuses, plainBuses } from "./bus-rules.ts";
 import {
   absolutePath,
@@ -21,10 +22,10 @@ import {
   programName,
   signalNames,
 } from "./names.ts";
-import { sessionNames } from "./session.ts";
+import { sessionNames, windowWays } from "./session.ts";
 import { jailX11 } from "./x11.ts";
 /** Raised whenever a message changes. Both ends of a channel must have the same. */
-export const protocolVersion = 5;
+export const protocolVersion = 7;
 
 /** Made when it is first asked for, and kept: a role uses a few of these schemas, and starts often. */
 function once<T>(make: () => T): () => T {
@@ -184,8 +185,14 @@ export const lent = v.strictObject({
   until: v.nullable(milliseconds),
   /** Where in the jail it is, beside `~/lent`; null: there alone. */
   at: v.nullable(absolutePath),
+  /** It is a socket of the jail's own, for which the compositor at the path has a security context. */
+  context: v.boolean(),
 });
 export type Lent = v.InferOutput<typeof lent>;
+
+/** What a jail that runs can be lent: what comes with its start is told otherwise. */
+const lendable = v.omit(lent, ["at", "context"]);
+export type Lendable = v.InferOutput<typeof lendable>;
 
 /** The most that one jail is lent at a time. */
 export const lendsMost = 256;
@@ -229,6 +236,111 @@ export const jailReport = v.strictObject({
 });
 export type JailReport = v.InferOutput<typeof jailReport>;
 
+/** What every event says. */
+const eventWords = {
+  /** Counts its owner's events, from 0; a gap means that some were dropped. */
+  sequence: count,
+  at: milliseconds,
+  owner: ownerUid,
+  /** null: it is about none, or about one that cannot be. */
+  profile: v.nullable(profileName),
+  /** As which its programs run; null: it has never run. */
+  uid: v.nullable(appUid),
+};
+
+/** What has happened to a jail, or to a request, for whoever it belongs to; see docs/events.md. */
+export const event = once(() =>
+  v.variant("event", [
+    v.strictObject({ event: v.literal("jail-started"), ...eventWords }),
+    v.strictObject({
+      event: v.literal("jail-stopped"),
+      ...eventWords,
+      /**
+       * idle: nothing ran in it any more. asked: somebody has stopped it. failed: it could not go
+       * on. lost: it has ended by itself.
+       */
+      reason: v.picklist(["idle", "asked", "failed", "lost"]),
+      /** In words, where there are any. */
+      why: v.nullable(words),
+    }),
+    v.strictObject({
+      event: v.literal("program-started"),
+      ...eventWords,
+      program: programName,
+      /** Its first word. */
+      command: words,
+    }),
+    v.strictObject({
+      event: v.literal("program-exited"),
+      ...eventWords,
+      program: programName,
+      status: exitStatus,
+    }),
+    v.strictObject({ event: v.literal("home-unlocked"), ...eventWords }),
+    v.strictObject({
+      event: v.literal("home-locked"),
+      ...eventWords,
+      /** What had to be done for that, or is left; null: all is as it should be. */
+      note: v.nullable(words),
+    }),
+    v.strictObject({
+      event: v.literal("lent"),
+      ...eventWords,
+      ...lendable.entries,
+    }),
+    v.strictObject({
+      event: v.literal("unlent"),
+      ...eventWords,
+      name: lendName,
+      /** done: the program for which it was lent has ended. */
+      reason: v.picklist(["asked", "expired", "done"]),
+    }),
+    v.strictObject({
+      event: v.literal("refused"),
+      ...eventWords,
+      /** What was asked for, as the request is called. */
+      request: words,
+      code: v.picklist(errorCodes),
+      message: words,
+    }),
+  ])
+);
+export type Event = v.InferOutput<ReturnType<typeof event>>;
+
+/** How long something took, in milliseconds; null: it was never measured. */
+const spread = v.nullable(v.strictObject({
+  min: v.number(),
+  median: v.number(),
+  p95: v.number(),
+  max: v.number(),
+}));
+
+/** What has been counted, of one profile or of all that an owner has. */
+const figures = once(() => ({
+  /** Jails that were started, and programs that joined one. */
+  starts: count,
+  joins: count,
+  programs: count,
+  wrong_passphrases: count,
+  /** Requests that failed, by the code. */
+  failures: v.array(v.strictObject({ code: v.picklist(errorCodes), times: count })),
+  /** From the request until the program runs, the time that a person took for a passphrase left out. */
+  start_ms: spread,
+  join_ms: spread,
+}));
+
+/** The figures of one owner, since the dispatcher was started. */
+const ownerFigures = once(() =>
+  v.strictObject({
+    owner: ownerUid,
+    since: milliseconds,
+    ...figures(),
+    profiles: v.array(v.strictObject({ profile: profileName, ...figures() })),
+  })
+);
+export type OwnerFigures = v.InferOutput<ReturnType<typeof ownerFigures>>;
+export type Figures = Omit<OwnerFigures, "owner" | "since" | "profiles">;
+
 function hello<const R extends string>(role: R) {
   return v.strictObject({
     type: v.literal("hello"),
@@ -257,9 +369,9 @@ function hello<const R extends string>(role: R) {
  *         ◀──────────────────────── done | failed
  *   lend | unlend ───────────────▶
  *         ◀──────────────────────── done | failed
- *   status | stop | logs | profiles | unlock ▶
- *         ◀──────────────────────── reported* done | stopped* done | output* done | listed | done
- *                                   | failed
+ *   status | stop | logs | events | stats | profiles | unlock ▶
+ *         ◀──────────────────────── reported* done | stopped* done | output* done | happened* done
+ *                                   | counted* done | listed | done | failed
  *
  *   encrypt | decrypt ───────────▶
  *         ◀──────────────────────── progress*
@@ -366,6 +478,16 @@ const clientToDispatcher = once(() =>
     }),
     v.strictObject({ type: v.literal("unlend"), profile: profileName, name: lendName }),
     v.strictObject({ type: v.literal("logs"), profile: profileName, follow: v.boolean() }),
+    v.strictObject({
+      type: v.literal("events"),
+      profile: v.nullable(profileName),
+      everyone: v.boolean(),
+      /** Those that happen from now on, too. */
+      follow: v.boolean(),
+      /** None that are older, milliseconds since the epoch. */
+      since: milliseconds,
+    }),
+    v.strictObject({ type: v.literal("stats"), everyone: v.boolean() }),
     v.strictObject({ type: v.literal("profiles") }),
     /** What its jail would be. */
     v.strictObject({ type: v.literal("plan"), profile: profileName, session }),
@@ -401,8 +523,11 @@ const dispatcherToClient = once(() =>
       /** Names this life of the jail, so that a later `wait` is about the same one. */
       jail: words,
       cwd: absolutePath,
-      /** Whether its jail has been let in to an X server. */
-      x11: v.boolean(),
+      /**
+       * By what it can show windows: an X server, its owner's compositor as that is, or that
+       * compositor's security context. null: by nothing.
+       */
+      windows: v.nullable(v.picklist(windowWays)),
       /** The terminal's other end comes along. */
       master: v.boolean(),
     }),
@@ -431,6 +556,13 @@ const dispatcherToClient = once(() =>
       problem: v.nullable(words),
     }),
     v.strictObject({ type: v.literal("output"), lines: v.array(outputLine) }),
+    v.strictObject({
+      type: v.literal("happened"),
+      events: v.array(v.lazy(event)),
+      /** How many came before these that could not be kept for whoever reads so slowly. */
+      missed: count,
+    }),
+    v.strictObject({ type: v.literal("counted"), figures: v.lazy(ownerFigures) }),
     v.strictObject({
       type: v.literal("listed"),
       profiles: v.array(
@@ -613,8 +745,15 @@ export const jailSpec = once(() =>
       v.array(v.strictObject({
         ...v.omit(lent, ["until"]).entries,
         path: lendSource,
+        /**
+         * Whether it is a compositor's socket, for which a security context is to be made: `wanted`
+         * where there can be one, `required` or the jail does not start.
+         */
+        context: v.picklist(["none", "wanted", "required"]),
         /** Do without it where there is no such file. */
         skip_missing: v.boolean(),
+        /** Do without it where what has this name is lent; null: in any case. */
+        unless: v.nullable(lendName),
       })),
       v.maxLength(lendsMost),
     ),
@@ -666,6 +805,7 @@ export type LiveJail = v.InferOutput<typeof liveJail>;
  * dispatcher                     helper
  *         ◀──────────────────────── hello
  *         ◀──────────────────────── welcome      (what was allocated, which jails live)
+ *   ready ───────────────────────▶               (clients are heard from now on)
  *   allocate ────────────────────▶
  *         ◀──────────────────────── allocated | refused
  *   homes ───────────────────────▶
@@ -701,11 +841,13 @@ export type LiveJail = v.InferOutput<typeof liveJail>;
  *         ◀──────────────────────── started      (the jailer's pid) | refused
  *   end ─────────────────────────▶
  *         ◀──────────────────────── locking      (where its home is encrypted)
+ *         ◀──────────────────────── home         (also unasked, whenever one was unlocked or locked)
  *         ◀──────────────────────── ended        (also unasked, whenever a jail is gone)
  */
 const dispatcherToHelper = once(() =>
   v.variant("type", [
     hello("dispatcher"),
+    v.strictObject({ type: v.literal("ready") }),
     v.strictObject({
       type: v.literal("allocate"),
       id: requestId,
@@ -746,7 +888,7 @@ const dispatcherToHelper = once(() =>
       type: v.literal("lend"),
       id: requestId,
       uid: appUid,
-      ...v.omit(lent, ["at"]).entries,
+      ...lendable.entries,
     }),
     v.strictObject({ type: v.literal("unlend"), id: requestId, uid: appUid, name: lendName }),
     v.strictObject({ type: v.literal("start"), id: requestId, uid: appUid, spec: jailSpec() }),
@@ -820,6 +962,13 @@ const helperToDispatcher = once(() =>
       /** Why the helper has ended it by itself. */
       why: v.nullable(words),
       /** What else is worth to be known: its home had to be taken away from somebody, say. */
+      note: v.nullable(words),
+    }),
+    /** An encrypted home was unlocked, or locked. */
+    v.strictObject({
+      type: v.literal("home"),
+      uid: appUid,
+      unlocked: v.boolean(),
       note: v.nullable(words),
     }),
     /** Nothing of it runs any more; its home is being locked. */
@@ -933,11 +1082,20 @@ export type ConverterToHelper = v.InferOutput<ReturnType<typeof converterToHelpe
 const helperToConverter = once(() => v.strictObject({ type: v.literal("never") }));
 export type HelperToConverter = v.InferOutput<ReturnType<typeof helperToConverter>>;
 
+/** How a role logs; see core/log.ts. */
+const logStyle = once(() =>
+  v.strictObject({
+    format: v.picklist(logFormats),
+    journal: v.boolean(),
+    debug: v.boolean(),
+  })
+);
+
 const homeKind = v.picklist(["plain", ...volumeKinds]);
 export type HomeKind = v.InferOutput<typeof homeKind>;
 
-/** What a converter is told through its one argument: one piece of work. */
-export const converterOptions = once(() =>
+/** A piece of work of a converter's. */
+const converterWork = once(() =>
   v.variant("what", [
     /** Makes a volume in the folder. The passphrase is the line on its standard input. */
     v.strictObject({
@@ -972,7 +1130,12 @@ export const converterOptions = once(() =>
     v.strictObject({ what: v.literal("remove"), folder: absolutePath }),
   ])
 );
-export type ConverterOptions = v.InferOutput<ReturnType<typeof converterOptions>>;
+export type ConverterWork = v.InferOutput<ReturnType<typeof converterWork>>;
+
+/** What a converter is told through its one argument. */
+export const converterOptions = once(() =>
+  v.strictObject({ log: logStyle(), work: converterWork() })
+);
 export type ConverterWords = v.InferInput<ReturnType<typeof converterOptions>>;
 
 /*
@@ -1026,7 +1189,7 @@ export const watchdogOptions = once(() =>
     /** Where the volume lies, and the folder of root's in which unlocked homes are. */
     volume: absolutePath,
     vaults: absolutePath,
-    debug: v.boolean(),
+    log: logStyle(),
   })
 );
 export type WatchdogOptions = v.InferOutput<ReturnType<typeof watchdogOptions>>;
@@ -1053,7 +1216,10 @@ export const helperOptions = once(() =>
     shipped_profiles: v.nullable(absolutePath),
     /** Where the administrator's are, if there are any. */
     admin_profiles: absolutePath,
-    debug: v.boolean(),
+    /** What a service manager has handed over; core/service.ts. */
+    notify: v.nullable(argument),
+    listener: v.boolean(),
+    log: logStyle(),
   })
 );
 export type HelperOptions = v.InferOutput<ReturnType<typeof helperOptions>>;
@@ -1070,8 +1236,8 @@ export const jailerOptions = once(() =>
     groups: count,
     /** What each program may have, in bytes; null: as much as there is. */
     memory: v.nullable(v.pipe(v.number(), v.integer(), v.minValue(1))),
-    /** Whether it has a proxy, whose pipe it holds: the proxy ends with it. */
-    proxy: v.boolean(),
+    /** How many pipes it holds: what has the other end of one, on the host, ends with it. */
+    pipes: v.pipe(count, v.maxValue(2)),
   })
 );
 export type JailerOptions = v.InferOutput<ReturnType<typeof jailerOptions>>;
@@ -1088,7 +1254,7 @@ export const dispatcherOptions = once(() =>
     /** As for the helper; the folder itself comes along, when it is not null. */
     shipped_profiles: v.nullable(absolutePath),
     admin_profiles: absolutePath,
-    debug: v.boolean(),
+    log: logStyle(),
   })
 );
 export type DispatcherOptions = v.InferOutput<ReturnType<typeof dispatcherOptions>>;

@@ -27,7 +27,7 @@ import { type AppUid, appUid, type OwnerUid, type ProfileName } from "./names.ts
 import { pidsOf } from "./process.ts";
 import { type Allocation, allocation } from "./protocol.ts";
 
-const fileName = "uids.json";
+export const registryName = "uids.json";
 const scratchName = ".uids.json.new";
 
 const registryFile = v.strictObject({ version: v.literal(1), uids: v.array(allocation) });
@@ -53,7 +53,7 @@ export class Registry {
 
   constructor(options: RegistryOptions) {
     this.#options = options;
-    this.#entries = load(options.folder, `${options.path}/${fileName}`);
+    this.#entries = readRegistry(options.folder, options.path);
   }
 
   get entries(): readonly Allocation[] {
@@ -125,7 +125,14 @@ export function isDelegated(uid: number, subuids = ""): boolean {
   });
 }
 
-function load(folder: Fd, path: string): readonly Allocation[] {
+/**
+ * The uids that were given.
+ *
+ * @param folder the open state folder
+ * @param folderPath where it is, for a person
+ */
+export function readRegistry(folder: Fd, folderPath: string): readonly Allocation[] {
+  const path = `${folderPath}/${registryName}`;
   const unreadable = (why: string): AppjailError =>
     new AppjailError(
       "internal",
@@ -134,7 +141,7 @@ function load(folder: Fd, path: string): readonly Allocation[] {
     );
   let text: string;
   try {
-    using file = openFile(folder, fileName);
+    using file = openFile(folder, registryName);
     const status = statusOf(file);
     if (status.kind !== "file" || status.uid !== 0 || (status.mode & 0o022) !== 0) {
       throw new Error("it is not a file that only root can write");
@@ -172,7 +179,7 @@ function store({ folder, path }: RegistryOptions, uids: readonly Allocation[]): 
       new TextEncoder().encode(JSON.stringify({ version: 1, uids }, null, 1) + "\n"),
     );
     synchronize(file);
-    rename(folder, scratchName, fileName);
+    rename(folder, scratchName, registryName);
     synchronize(folder);
   } catch (error) {
     try {
@@ -182,7 +189,7 @@ function store({ folder, path }: RegistryOptions, uids: readonly Allocation[]): 
     }
     throw new AppjailError(
       "internal",
-      `Cannot write the registry of uids, ${path}/${fileName}: ${wordsOf(error)}`,
+      `Cannot write the registry of uids, ${path}/${registryName}: ${wordsOf(error)}`,
       { cause: error },
     );
   }

@@ -7,11 +7,11 @@
  * @module
  */
 import { bytesOf } from "../ipc/octets.ts";
+import { setpriv } from "./drop.ts";
 import { printable } from "./log.ts";
 import type { HomeKind } from "./protocol.ts";
 
 export const rsync = "/usr/bin/rsync";
-export const setpriv = "/usr/bin/setpriv";
 
 /** What is needed to run {@linkcode copyCommand}, and how to get it. */
 export const rsyncHint = "try: apt install rsync";

@@ -47,7 +47,7 @@ export const noSession: Session = {
 
 /** What a profile says of it. */
 export interface DesktopWish {
-  readonly display: "wayland" | "x11" | "none" | "auto";
+  readonly display: "wayland-context" | "wayland" | "x11" | "none" | "auto";
   readonly audio: "pipewire" | "pulse" | "none" | "auto";
 }
 
@@ -57,6 +57,9 @@ export interface DesktopPeople {
   readonly uid: number;
 }
 
+/** The name by which a compositor's socket is lent. */
+const waylandName = ".wayland";
+
 /** Something to be lent, as a jail's spec has it. */
 export interface DesktopLend {
   /** Hidden in `~/lent`, where nobody looks for a socket. */
@@ -65,6 +68,10 @@ export interface DesktopLend {
   readonly write: boolean;
   readonly at: string;
   readonly skip_missing: boolean;
+  /** Whether the compositor there is asked for a security context; see core/wayland.ts. */
+  readonly context: "none" | "wanted" | "required";
+  /** Not where the one of this name was lent; null: in any case. */
+  readonly unless: string | null;
 }
 
 /** The number of a display that is on this machine: `:0`, `:1.0`, `unix:2`. X(7), DISPLAY NAMES. */
@@ -111,7 +118,8 @@ export function desktopX11({ display }: Pick<DesktopWish, "display">, session: S
 
 /**
  * What is lent for a profile's wishes. What it names has to be there; with `auto` it is there or not,
- * and X11 comes in only where there is no Wayland, because X11 does not isolate its programs.
+ * and what lets in more comes in only where the other is missing: X11, which does not isolate its
+ * programs, without Wayland; PipeWire, which has cameras too, without PulseAudio's socket.
  */
 export function desktopLends(
   wish: DesktopWish,
@@ -121,8 +129,16 @@ export function desktopLends(
   const folder = runtimeOf(session, owner);
   const inside = `/run/user/${uid}`;
   const lends: DesktopLend[] = [];
-  const lend = (name: string, path: string, at: string, skip: boolean): void =>
-    void lends.push({ name, path, write: true, at, skip_missing: skip });
+  const lend = (
+    name: string,
+    path: string,
+    at: string,
+    skip_missing: boolean,
+    {
+      unless = null,
+      context = "none",
+    }: Partial<Pick<DesktopLend, "unless" | "context">> = {},
+  ): void => void lends.push({ name, path, write: true, at, skip_missing, unless, context });
 
   const { display, audio } = wish;
   const x11 = desktopX11(wish, session);
@@ -131,17 +147,20 @@ export function desktopLends(
     lend(".x11", socket, socket, !x11.required);
   } else if (display !== "none") {
     const socket = socketAt(session.WAYLAND_DISPLAY, folder, "wayland-0");
-    lend(".wayland", socket, `${inside}/wayland-0`, display === "auto");
+    const context = display === "wayland-context" ? "required" : "wanted";
+    lend(waylandName, socket, `${inside}/wayland-0`, display === "auto", { context });
   }
 
-  if (audio === "pipewire" || audio === "auto") {
-    const socket = socketAt(session.PIPEWIRE_REMOTE, folder, "pipewire-0");
-    lend(".pipewire", socket, `${inside}/pipewire-0`, audio === "auto");
-  }
   if (audio === "pulse" || audio === "auto") {
     const said = /^unix:(\/.*)$/.exec(session.PULSE_SERVER ?? "")?.[1] ?? null;
     const socket = socketAt(said, folder, "pulse/native");
     lend(".pulse", socket, `${inside}/pulse/native`, audio === "auto");
+  }
+  if (audio === "pipewire" || audio === "auto") {
+    const socket = socketAt(session.PIPEWIRE_REMOTE, folder, "pipewire-0");
+    const at = `${inside}/pipewire-0`;
+    // PipeWire's own socket is the way to cameras, too; it serves PulseAudio's at the other one.
+    lend(".pipewire", socket, at, audio === "auto", { unless: audio === "auto" ? ".pulse" : null });
   }
   return lends;
 }
@@ -158,6 +177,23 @@ export function pulseCookie(
 /** Where a jail has it. */
 export function pulseCookieIn(uid: number): string {
   return `/run/user/${uid}/pulse/cookie`;
+}
+
+/** Ways to show windows, the one that isolates least first. */
+export const windowWays = ["x11", "wayland", "context"] as const;
+export type WindowWay = (typeof windowWays)[number];
+
+/** By what a jail can show windows, with what it has been lent. */
+export function windowsBy(
+  lends: readonly {
+    readonly name: string;
+    readonly at: string | null;
+    readonly context: boolean;
+  }[],
+): WindowWay | null {
+  if (lends.some(({ at }) => at?.startsWith(`${x11Folder}/`))) return "x11";
+  const wayland = lends.find(({ name, at }) => name === waylandName && at !== null);
+  return wayland === undefined ? null : wayland.context ? "context" : "wayland";
 }
 
 /** The variables by which programs find what a jail has been lent. @param lends where in the jail */

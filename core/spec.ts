@@ -11,7 +11,13 @@ import { hostText } from "./host.ts";
 import { absolutePath, lendName, lendSource, parse } from "./names.ts";
 import type { Settings } from "./profile.ts";
 import type { Allocation, JailSpec } from "./protocol.ts";
-import { desktopLends, desktopX11, pulseCookie, type Session } from "./session.ts";
+import {
+  type DesktopLend,
+  desktopLends,
+  desktopX11,
+  pulseCookie,
+  type Session,
+} from "./session.ts";
 import { jailX11 } from "./x11.ts";
 
 /** Graphics cards, by their drivers. What of it is not there is left out. */
@@ -94,6 +100,8 @@ function pulseCookieOf(settings: Settings, { owner }: Allocation): JailSpec["pul
 }
 
 type SpecLend = JailSpec["lend"][number];
+/** One that is not checked yet. */
+type WantedLend = Omit<DesktopLend, "at"> & { readonly at: string | null };
 
 function lendsOf(
   settings: Settings,
@@ -105,12 +113,14 @@ function lendsOf(
   const inside = (at: string): string =>
     at.startsWith("~/") ? `${homeOf(profile)}${at.slice(1)}` : at;
   return [
-    ...settings.lend.map(({ path, mode, at, name, missing }) => ({
+    ...settings.lend.map(({ path, mode, at, name, missing }): WantedLend => ({
       name,
       path,
       write: mode === "rw",
       at: at === null ? null : inside(at),
       skip_missing: missing === "skip",
+      context: "none" as const,
+      unless: null,
     })),
     // Nobody is lent anything of root's.
     ...owner === 0 ? [] : desktopLends(settings, session, { owner, uid }),
@@ -119,6 +129,7 @@ function lendsOf(
     name: v.parse(lendName, one.name),
     path: v.parse(lendSource, one.path),
     at: one.at === null ? null : v.parse(absolutePath, one.at),
+    unless: one.unless === null ? null : v.parse(lendName, one.unless),
   }));
 }
 

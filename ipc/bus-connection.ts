@@ -189,6 +189,11 @@ export class BusConnection {
     return this.#open;
   }
 
+  /** How many bytes the bus has not taken yet. */
+  get waiting(): number {
+    return this.#queued;
+  }
+
   close(why: string): void {
     if (!this.#open) return;
     this.#open = false;

@@ -1,5 +1,6 @@
 /**
- * One object with one interface on a message bus, served with dbus-next.
+ * An object with an interface on a message bus, and objects below it that come and go, served with
+ * dbus-next.
  *
  * Loaded by the dispatcher alone (`await import("../ipc/bus.ts")`), and the only file that imports
  * dbus-next. Every byte that comes was written by somebody else: any user of the machine can call,
@@ -14,8 +15,9 @@
  * passes out is well formed too: one bad object path, and the bus would throw us off.
  *
  * Who calls is known by the uid that the bus reports for the sender's unique name, never by a pid.
- * There are no proxies, no match rules, no signals, no calls to anybody but the bus; no peer's XML
- * is ever read.
+ * A signal is for one connection, whose uid the bus has reported, and has its name on it: none is ever
+ * broadcast. There are no proxies, no match rules but those of ipc/bus-subscribers.ts, no calls to
+ * anybody but the bus; no peer's XML is ever read.
  *
  * Deno permissions: read, write and net for the socket alone, `--allow-read=S --allow-write=S
  * --allow-net=unix:S`; no env, sys, run or ffi. dbus-next is imported by its parts: its entry file
@@ -30,10 +32,14 @@ import { BusConnection, within } from "./bus-connection.ts";
 import {
   type BusArgument,
   type BusDeclaration,
+  type BusObjects,
   checkDeclaration,
   introspect,
   INTROSPECTABLE,
-  isNode,
+  type Node,
+  nodeAt,
+  OBJECT_MANAGER,
+  objectPath,
   PEER,
   PROPERTIES,
   STANDARD,
@@ -54,8 +60,10 @@ import {
   type Type,
 } from "./bus-message.ts";
 
+import { type Subscriber, Subscribers } from "./bus-subscribers.ts";
+
 export { resolveBusAddress } from "./bus-connection.ts";
-export type { BusArgument, BusMethod, BusProperty } from "./bus-introspection.ts";
+export type { BusArgument, BusMethod, BusObjects, BusProperty } from "./bus-introspection.ts";
 
 /** A call that came, its arguments checked against the method's declaration. */
 export interface BusCall {
@@ -69,6 +77,10 @@ export interface BusCall {
    * are bigint, `ay` is a Uint8Array.
    */
   readonly args: readonly unknown[];
+  /** The caller's connection gets signals from now on, for as long as it is there. */
+  readonly subscribe: () => Promise<void>;
+  /** It gets none any more. */
+  readonly unsubscribe: () => Promise<void>;
 }
 
 /** A value for which the declaration says only `v`. */
@@ -111,6 +123,8 @@ export interface BusServiceOptions extends BusDeclaration {
   /** Calls being handled at a time, in all and for one uid. Default 512 and 64. */
   readonly maxCalls?: number;
   readonly maxCallsPerUid?: number;
+  /** Among the signals: the one by which a subscriber learns how many (`u`) it was not told. */
+  readonly missed?: string;
 }
 
 export interface BusService {
@@ -120,6 +134,13 @@ export interface BusService {
   readonly closed: Promise<string>;
   /** Sends what is waiting, gives up the name, leaves the bus. */
   readonly close: () => Promise<void>;
+  /** Sends a declared signal to the subscribers of one person, and nobody else. */
+  readonly emit: (uid: number, signal: string, args: readonly unknown[]) => void;
+  /** Tells them that an object is there, or is not any more. */
+  readonly added: (uid: number, name: string) => void;
+  readonly removed: (uid: number, name: string) => void;
+  /** Tells them that properties of an object have other values. */
+  readonly changed: (uid: number, name: string, properties: readonly string[]) => void;
 }
 
 const BUS = "org.freedesktop.DBus";
@@ -136,10 +157,15 @@ const MAX_ANSWER_VALUES = 256 * 1024;
  */
 const MAX_HELD = 16 * 1024 * 1024;
 const MAX_UIDS = 1024;
+/** While more than this waits to be written, subscribers are told later how much they have missed. */
+const SIGNAL_WATER = 256 * 1024;
+/** How many signals are remembered until the bus may say that it did not pass one on. */
+const MAX_SENT = 4096;
 const MAX_ERROR_TEXT = 1000;
 const MAX_LOG_LINE = 2000;
 
 const FAILED = `${BUS}.Error.Failed`;
+const NO_OWNER = `${BUS}.Error.NameHasNoOwner`;
 const LIMITS_EXCEEDED = `${BUS}.Error.LimitsExceeded`;
 const INVALID_ARGS = `${BUS}.Error.InvalidArgs`;
 
@@ -257,6 +283,22 @@ function toNext(type: Type, value: unknown): unknown {
   return value.map((inner) => toNext(first, inner));
 }
 
+/** The properties of an object, or some of them, with their types. */
+function variantsOf(
+  { properties }: BusObjects,
+  values: Readonly<Record<string, unknown>>,
+  names?: readonly string[],
+): Readonly<Record<string, BusVariant>> {
+  return Object.fromEntries(
+    properties.filter(({ name }) => names?.includes(name) ?? true)
+      .map(({ name, type }) => [name, variant(type, values[name])]),
+  );
+}
+
+function unknownObject(path: string): BusError {
+  return new BusError(`${BUS}.Error.UnknownObject`, `There is no object ${path}`);
+}
+
 const signatureOf = (list: readonly BusArgument[]) => list.map(({ type }) => type).join("");
 
 /** At most `burst` lines in ten seconds; the next window tells how many were left out. */
@@ -307,6 +349,7 @@ class Slots<Key> {
 
 /** What a call asks for, found before its body is looked at. */
 interface Target {
+  readonly node: Node;
   readonly interface: string;
   readonly member: string;
   readonly out: string;
@@ -337,6 +380,10 @@ class Service {
    */
   readonly #uids = new Map<string, number>();
   readonly #asked = new Map<string, Promise<number | undefined>>();
+  readonly #subscribers: Subscribers;
+  /** Signals by their serials, and how many events each is about. */
+  readonly #sent = new Map<number, { readonly subscriber: Subscriber; readonly count: number }>();
+  #catchingUp = false;
   #machineId: Promise<readonly unknown[]> | undefined;
 
   constructor(options: BusServiceOptions, connection: BusConnection) {
@@ -348,6 +395,10 @@ class Service {
     this.#all = new Slots(options.maxCalls ?? 512, MAX_HELD);
     this.#byUid = new Slots(perUid, MAX_HELD / 4);
     this.#bySender = new Slots(perUid, MAX_HELD / 4);
+    this.#subscribers = new Subscribers({
+      ask: (member, argument) => this.#ask(member, "s", [argument]),
+      refuse: (text) => new BusError(LIMITS_EXCEEDED, text),
+    });
 
     // MessageBus says Hello in its constructor; the answer arrives through #receive.
     this.#bus = newMessageBus({
@@ -462,18 +513,36 @@ class Service {
     if (frame.kind === "oversized") throw new Error(`the bus sent ${frame.size} bytes`);
     checkBody(frame.bytes, header, MAX_VALUES);
     const message = decode(frame.bytes);
-    if (header.type === SIGNAL) {
-      if (
-        header.interface === BUS && header.member === "NameLost" &&
-        message.body[0] === this.#options.name
-      ) this.#connection.close(`the bus name ${this.#options.name} was lost`);
-      return;
-    }
+    if (header.type === SIGNAL) return this.#hear(header, message.body);
+    if (header.type === ERROR && this.#notPassedOn(header, message)) return;
     if (header.type === ERROR && this.#bus.name === null) {
       // dbus-next would answer a refused Hello with an unhandled rejection, the end of the process.
       return this.#greeting.reject(new Error(`the bus refuses Hello: ${String(message.body[0])}`));
     }
     this.#deliver(message);
+  }
+
+  /** What the bus tells unasked, or by a rule of a subscriber's. */
+  #hear(header: Header, [name, , owner]: readonly unknown[]): void {
+    if (header.interface !== BUS) return;
+    if (header.member === "NameLost" && name === this.#options.name) {
+      return this.#connection.close(`the bus name ${this.#options.name} was lost`);
+    }
+    if (header.member === "NameOwnerChanged" && typeof name === "string" && owner === "") {
+      this.#subscribers.remove(name).catch((error) => this.#complain(String(error)));
+    }
+  }
+
+  /** A signal that its subscriber does not get: it does not read, or a policy is in the way. */
+  #notPassedOn({ replySerial = 0, errorName }: Header, { body }: NextMessage): boolean {
+    const sent = this.#sent.get(replySerial);
+    if (sent === undefined) return false;
+    this.#sent.delete(replySerial);
+    // Whoever has gone is told nothing: the bus says that, too.
+    if (errorName === `${BUS}.Error.ServiceUnknown` || errorName === NO_OWNER) return true;
+    sent.subscriber.missed += sent.count;
+    this.#complain(`the bus did not pass a signal on: ${String(body[0])}`);
+    return true;
   }
 
   /** Lets a call in when it is one that is declared; otherwise tells the sender why not. */
@@ -503,18 +572,19 @@ class Service {
    * decides.
    */
   #find({ path = "", interface: interfaceName, member, signature }: Header): Target {
-    const { path: own, interface: main, methods } = this.#options;
-    const here = path === own;
+    const { interface: main, methods, objects } = this.#options;
+    const node = nodeAt(this.#options, path);
     // "Peer" is of the connection: any path will do. The rest is of an object.
+    if (node === undefined && interfaceName !== PEER) throw unknownObject(path);
+    const standard = (name: string) => [name, STANDARD[name]?.methods ?? []] as const;
     const candidates: readonly (readonly [string, typeof methods])[] = [
-      ...(here ? [[main, methods] as const] : []),
-      [INTROSPECTABLE, STANDARD[INTROSPECTABLE] ?? []],
-      [PEER, STANDARD[PEER] ?? []],
-      ...(here ? [[PROPERTIES, STANDARD[PROPERTIES] ?? []] as const] : []),
+      ...(node?.kind === "own" ? [[main, methods] as const] : []),
+      ...(node?.kind === "object" && objects ? [[objects.interface, []] as const] : []),
+      standard(INTROSPECTABLE),
+      standard(PEER),
+      ...(node?.kind === "own" || node?.kind === "object" ? [standard(PROPERTIES)] : []),
+      ...(node?.kind === "own" && objects ? [standard(OBJECT_MANAGER)] : []),
     ];
-    if (!isNode(this.#options, path) && interfaceName !== PEER) {
-      throw new BusError(`${BUS}.Error.UnknownObject`, `There is no object ${path}`);
-    }
     const possible = candidates.filter(([name]) => (interfaceName ?? name) === name);
     if (possible.length === 0) {
       const text = `The object ${path} has no interface ${interfaceName}`;
@@ -530,7 +600,12 @@ class Service {
           `${name}.${method.name} takes arguments of signature "${wanted}", not "${signature}"`,
         );
       }
-      return { interface: name, member: method.name, out: signatureOf(method.out) };
+      return {
+        node: node ?? { kind: "parent" },
+        interface: name,
+        member: method.name,
+        out: signatureOf(method.out),
+      };
     }
     const text = `There is no method ${member}` + (interfaceName ? ` in ${interfaceName}` : "");
     throw new BusError(`${BUS}.Error.UnknownMethod`, text);
@@ -548,8 +623,9 @@ class Service {
 
   async #serve(message: NextMessage, target: Admitted): Promise<void> {
     // No uid is needed for what is the same for everybody.
-    if (target.interface === INTROSPECTABLE) {
-      return this.#answer(message, target.out, [introspect(this.#options, message.path)]);
+    const { node } = target;
+    if (target.interface === INTROSPECTABLE && (node.kind === "own" || node.kind === "parent")) {
+      return this.#answer(message, target.out, [introspect(this.#options, message.path, node)]);
     }
     if (target.interface === PEER) {
       if (target.member === "Ping") return this.#answer(message, target.out, []);
@@ -576,27 +652,79 @@ class Service {
     }
     using own = this.#byUid.take(uid, size);
     if (own === undefined) throw tooMany();
+    this.#answer(message, target.out, await this.#perform(message, target, uid));
+  }
+
+  /** Does what is called for somebody, who is known by now. */
+  async #perform(message: NextMessage, target: Admitted, uid: number): Promise<readonly unknown[]> {
+    const { node, member } = target;
+    const { objects, handle } = this.#options;
+    // Another's is as if it were not there: the same words, whatever is called.
+    const values = node.kind === "object" ? objects?.values(uid, node.name) : {};
+    if (values === undefined) throw unknownObject(message.path);
+    const { sender } = message;
     const args = message.body.map(plain);
-    const values = target.interface === PROPERTIES
-      ? await this.#property(target.member, String(args[0]), String(args[1]), uid)
-      : await this.#options.handle({ method: target.member, uid, sender: message.sender, args });
-    this.#answer(message, target.out, values);
+    switch (target.interface) {
+      case INTROSPECTABLE:
+        return [introspect(this.#options, message.path, node, objects?.names(uid))];
+      case OBJECT_MANAGER:
+        return [this.#managed(uid)];
+      case PROPERTIES:
+        return await this.#property(node, values, member, String(args[0]), String(args[1]), uid);
+      default:
+        return await handle({
+          method: member,
+          uid,
+          sender,
+          args,
+          subscribe: () => this.#subscribers.add(sender, uid),
+          unsubscribe: () => this.#subscribers.remove(sender),
+        });
+    }
+  }
+
+  /** A person's objects, each with its properties. */
+  #managed(uid: number): Readonly<Record<string, unknown>> {
+    const { objects } = this.#options;
+    return Object.fromEntries(
+      (objects?.names(uid) ?? []).flatMap((name) => {
+        const interfaces = this.#interfacesOf(uid, name);
+        return interfaces === undefined ? [] : [[objectPath(this.#options, name), interfaces]];
+      }),
+    );
+  }
+
+  /** What the interface of an object says, by its name; as ObjectManager has it. */
+  #interfacesOf(uid: number, name: string): Readonly<Record<string, unknown>> | undefined {
+    const { objects } = this.#options;
+    const values = objects?.values(uid, name);
+    if (objects === undefined || values === undefined) return undefined;
+    return { [objects.interface]: variantsOf(objects, values) };
   }
 
   async #property(
+    node: Node,
+    values: Readonly<Record<string, unknown>>,
     member: string,
     interfaceName: string,
     name: string,
     uid: number,
   ): Promise<readonly unknown[]> {
-    const { interface: main, properties } = this.#options;
+    const { interface: main, properties, objects } = this.#options;
+    const object = node.kind === "object" ? objects : undefined;
     // The empty name stands for any interface.
-    const known = interfaceName === "" || interfaceName === main;
-    if (!known && !Object.hasOwn(STANDARD, interfaceName)) {
+    const known = interfaceName === "" || interfaceName === (object?.interface ?? main);
+    const managing = interfaceName === OBJECT_MANAGER && (object !== undefined || !objects);
+    if (!known && (managing || !Object.hasOwn(STANDARD, interfaceName))) {
       const text = `The object has no interface ${interfaceName}`;
       throw new BusError(`${BUS}.Error.UnknownInterface`, text);
     }
-    const mine = known ? properties : [];
+    const own = object?.properties.map(({ name, type }) => ({
+      name,
+      type,
+      read: () => values[name],
+    })) ?? properties;
+    const mine = known ? own : [];
     if (member === "GetAll") {
       const all = await Promise.all(
         mine.map(async ({ name, type, read }) => [name, variant(type, await read(uid))] as const),
@@ -639,7 +767,7 @@ class Service {
       this.#uids.set(sender, uid);
       return uid;
     } catch (error) {
-      if (error instanceof BusError && error.errorName === `${BUS}.Error.NameHasNoOwner`) {
+      if (error instanceof BusError && error.errorName === NO_OWNER) {
         return undefined;
       }
       throw error;
@@ -691,6 +819,106 @@ class Service {
     this.#connection.send(bytes);
   }
 
+  // --- Signals -------------------------------------------------------------------------------
+
+  emit(uid: number, name: string, args: readonly unknown[]): void {
+    const { path, interface: on, signals = [] } = this.#options;
+    const signal = signals.find((one) => one.name === name);
+    if (signal === undefined) throw new TypeError(`There is no signal ${name}`);
+    this.#signal(uid, { path, interface: on, member: name }, signatureOf(signal.args), args);
+  }
+
+  added(uid: number, name: string): void {
+    const interfaces = this.#subscribers.of(uid).length === 0
+      ? undefined
+      : this.#interfacesOf(uid, name);
+    if (interfaces === undefined) return;
+    const { path } = this.#options;
+    const body = [objectPath(this.#options, name), interfaces];
+    const member = "InterfacesAdded";
+    this.#signal(uid, { path, interface: OBJECT_MANAGER, member }, "oa{sa{sv}}", body);
+  }
+
+  removed(uid: number, name: string): void {
+    const { path, objects } = this.#options;
+    const body = [objectPath(this.#options, name), [objects?.interface]];
+    const member = "InterfacesRemoved";
+    this.#signal(uid, { path, interface: OBJECT_MANAGER, member }, "oas", body);
+  }
+
+  changed(uid: number, name: string, properties: readonly string[]): void {
+    const { objects } = this.#options;
+    const values = this.#subscribers.of(uid).length === 0 ? undefined : objects?.values(uid, name);
+    if (objects === undefined || values === undefined) return;
+    const body = [objects.interface, variantsOf(objects, values, properties), []];
+    const path = objectPath(this.#options, name);
+    const member = "PropertiesChanged";
+    this.#signal(uid, { path, interface: PROPERTIES, member }, "sa{sv}as", body);
+  }
+
+  /** To each subscriber of one person, by its own name. */
+  #signal(
+    uid: number,
+    what: { readonly path: string; readonly interface: string; readonly member: string },
+    signature: string,
+    values: readonly unknown[],
+  ): void {
+    for (const subscriber of this.#subscribers.of(uid)) {
+      // Somebody else's flood, or a bus that stands still: nothing is put by for that.
+      if (this.#connection.waiting > SIGNAL_WATER) {
+        subscriber.missed++;
+        this.#catchUp();
+        continue;
+      }
+      this.#tellMissed(subscriber);
+      this.#sendSignal(subscriber, 1, what, signature, values);
+    }
+  }
+
+  /** @param count how many events it is about */
+  #sendSignal(
+    subscriber: Subscriber,
+    count: number,
+    what: { readonly path: string; readonly interface: string; readonly member: string },
+    signature: string,
+    values: readonly unknown[],
+  ): void {
+    try {
+      const body = parseSignature(signature).map((type, at) => toNext(type, values[at]));
+      const message = new Message({
+        ...{ type: SIGNAL, flags: NO_REPLY_EXPECTED, destination: subscriber.sender },
+        ...{ ...what, signature, body },
+      });
+      this.#bus.send(message);
+      this.#sent.set(message.serial ?? 0, { subscriber, count });
+      for (const oldest of this.#sent.keys()) {
+        if (this.#sent.size <= MAX_SENT) break;
+        this.#sent.delete(oldest);
+      }
+    } catch (error) {
+      this.#complain(`the signal ${what.member} could not be sent: ${String(error)}`);
+    }
+  }
+
+  /** Tells one how much it was not told. */
+  #tellMissed(subscriber: Subscriber): void {
+    const { path, interface: on, missed: member } = this.#options;
+    const { missed } = subscriber;
+    subscriber.missed = 0;
+    if (missed === 0 || member === undefined) return;
+    this.#sendSignal(subscriber, missed, { path, interface: on, member }, "u", [missed]);
+  }
+
+  /** Tells those who were not told something how much that was, once the bus takes it. */
+  #catchUp(): void {
+    if (this.#catchingUp) return;
+    this.#catchingUp = true;
+    void this.#connection.flushed().then(() => {
+      this.#catchingUp = false;
+      for (const subscriber of this.#subscribers.behind) this.#tellMissed(subscriber);
+    });
+  }
+
   async close(): Promise<void> {
     const late = "the bus takes nothing";
     await within(this.#deadlineMs, late, this.#connection.flushed()).catch(() => {});
@@ -708,7 +936,15 @@ export async function serveBus(options: BusServiceOptions): Promise<BusService> 
   try {
     const service = new Service(options, connection);
     const uniqueName = await service.start();
-    return { uniqueName, closed: connection.closed, close: () => service.close() };
+    return {
+      uniqueName,
+      closed: connection.closed,
+      close: () => service.close(),
+      emit: (uid, signal, args) => service.emit(uid, signal, args),
+      added: (uid, name) => service.added(uid, name),
+      removed: (uid, name) => service.removed(uid, name),
+      changed: (uid, name, properties) => service.changed(uid, name, properties),
+    };
   } catch (error) {
     connection.close("the service could not start");
     throw error;

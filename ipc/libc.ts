@@ -59,6 +59,7 @@ export const sys = {
   eventfd2: numberOf(290, 19),
   fcntl: numberOf(72, 25),
   getdents64: numberOf(217, 61),
+  getsockname: numberOf(51, 204),
   getsockopt: numberOf(55, 209),
   ioctl: numberOf(16, 29),
   listen: numberOf(50, 201),
@@ -113,10 +114,14 @@ export const F_SETPIPE_SZ = 1031;
 export const FD_CLOEXEC = 1;
 export const AF_UNIX = 1;
 export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
 export const SOCK_CLOEXEC = O_CLOEXEC;
 export const SOCK_NONBLOCK = O_NONBLOCK;
 export const SOL_SOCKET = 1;
+export const SO_TYPE = 3;
 export const SO_PEERCRED = 17;
+export const SO_ACCEPTCONN = 30;
+export const SO_DOMAIN = 39;
 export const SCM_RIGHTS = 1;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_CTRUNC = 0x8;

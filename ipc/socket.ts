@@ -20,8 +20,12 @@ import {
   POLLERR,
   POLLHUP,
   SCM_RIGHTS,
+  SO_ACCEPTCONN,
+  SO_DOMAIN,
   SO_PEERCRED,
+  SO_TYPE,
   SOCK_CLOEXEC,
+  SOCK_DGRAM,
   SOCK_NONBLOCK,
   SOCK_STREAM,
   SOL_SOCKET,
@@ -29,6 +33,7 @@ import {
   syscall,
 } from "./libc.ts";
 import { Arena } from "./memory.ts";
+import { textOf } from "./octets.ts";
 
 /** The most descriptors that one message of ours carries; the kernel's own limit is 253. */
 export const maxDescriptors = 8;
@@ -41,34 +46,50 @@ const sendSize = 64 * 1024;
 const receiving = new Arena(headerSize + 16 + controlSize + receiveSize + 64);
 const sending = new Arena(headerSize + 16 + controlSize + sendSize + 64);
 
-/** A sockaddr_un in the emptied arena: where it lies, and how long it is. */
-function address(path: string): readonly [address: number, size: number] {
+/**
+ * A sockaddr_un in the emptied arena: where it lies, and how long it is.
+ *
+ * @param abstract whether a name that begins with @ stands for one that begins with a NUL. unix(7)
+ */
+function address(path: string, abstract = false): readonly [address: number, size: number] {
   const name = new TextEncoder().encode(path);
   // sun_path holds 108 bytes with its NUL. A longer one would be cut to another path.
   if (name.length === 0 || name.length > 107 || name.includes(0)) {
     throw new SystemError("socket path", 36, path);
   }
+  const isAbstract = abstract && path.startsWith("@");
+  if (isAbstract) name[0] = 0;
   arena.reset();
   const offset = arena.take(2 + name.length + 1);
   arena.view.setUint16(offset, AF_UNIX, true);
   arena.bytes.set(name, offset + 2);
-  return [arena.addressOf(offset), 2 + name.length + 1];
+  // Every byte of an abstract name counts, so there is none more at its end.
+  return [arena.addressOf(offset), 2 + name.length + (isAbstract ? 0 : 1)];
 }
 
-function streamSocket(): Fd {
-  return new Fd(
-    check(syscall(sys.socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK), "socket"),
-  );
+function unixSocket(type: number): Fd {
+  return new Fd(check(syscall(sys.socket, AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK), "socket"));
 }
 
 /** A listening socket at `path`, made with mode 0600 whatever the umask. */
 export function listen(path: string, backlog = 1024): Fd {
+  const socket = bind(path);
+  try {
+    startListening(socket, backlog);
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
+  return socket;
+}
+
+/** A socket at `path` that nobody can connect to yet, made with mode 0600 whatever the umask. */
+export function bind(path: string): Fd {
   const name = address(path);
-  const socket = streamSocket();
+  const socket = unixSocket(SOCK_STREAM);
   const before = syscall(sys.umask, 0o177);
   try {
     check(syscall(sys.bind, socket.number, ...name), "bind", path);
-    check(syscall(sys.listen, socket.number, backlog), "listen", path);
   } catch (error) {
     socket.close();
     throw error;
@@ -78,10 +99,15 @@ export function listen(path: string, backlog = 1024): Fd {
   return socket;
 }
 
+/** From now on it can be connected to; whoever does finds there who calls this. */
+export function startListening(socket: Fd, backlog: number): void {
+  check(syscall(sys.listen, socket.number, backlog), "listen");
+}
+
 /** Connects at once or throws: a unix socket never has to wait but for a full backlog (EAGAIN). */
 export function connect(path: string): Fd {
   const name = address(path);
-  const socket = streamSocket();
+  const socket = unixSocket(SOCK_STREAM);
   try {
     check(syscall(sys.connect, socket.number, ...name), "connect", path);
   } catch (error) {
@@ -89,6 +115,44 @@ export function connect(path: string): Fd {
     throw error;
   }
   return socket;
+}
+
+/**
+ * Sends one datagram to the socket of that name, and waits for nothing.
+ *
+ * @param name a path, or an abstract name with @ for its NUL
+ * @throws {SystemError} when nobody is there, or has room for it
+ */
+export function sendTo(name: string, bytes: Uint8Array): void {
+  using socket = unixSocket(SOCK_DGRAM);
+  check(syscall(sys.connect, socket.number, ...address(name, true)), "connect", name);
+  if (send(socket.number, bytes) === undefined) throw new SystemError("send", EAGAIN, name);
+}
+
+/** Where a descriptor listens for streams; `undefined` when it does not, or has no path. unix(7). */
+export function listensAt(fd: number): string | undefined {
+  const is = (name: number, wanted: number): boolean => {
+    arena.reset();
+    const [value, size] = [arena.take(4), arena.take(4)];
+    arena.view.setUint32(size, 4, true);
+    const [place, length] = [arena.addressOf(value), arena.addressOf(size)];
+    const result = syscall(sys.getsockopt, fd, SOL_SOCKET, name, place, length);
+    return result === 0 && arena.view.getInt32(value, true) === wanted;
+  };
+  if (!is(SO_DOMAIN, AF_UNIX) || !is(SO_TYPE, SOCK_STREAM) || !is(SO_ACCEPTCONN, 1)) {
+    return undefined;
+  }
+  arena.reset();
+  const room = 2 + 108; // struct sockaddr_un
+  const [name, size] = [arena.take(room), arena.take(4)];
+  arena.view.setUint32(size, room, true);
+  check(syscall(sys.getsockname, fd, arena.addressOf(name), arena.addressOf(size)), "getsockname");
+  // The kernel says how long a path is with its NUL, which one of 108 bytes has outside of the room.
+  const path = arena.at(name + 2, Math.min(arena.view.getUint32(size, true), room) - 2);
+  const end = path.indexOf(0);
+  return end === 0 || path.length === 0
+    ? undefined
+    : textOf(end < 0 ? path : path.subarray(0, end));
 }
 
 /** The next connection, or `undefined` when none waits. */

@@ -18,8 +18,8 @@ export type Form = "compiled" | "bundled";
 /** The names of what is built, told from the folder it is built into. */
 export const executable = "appjail";
 export const jailerLink = "appjail-jailer";
-const partsFolder = "appjail.d";
-const profilesFolder = "profiles";
+export const partsFolder = "appjail.d";
+export const profilesFolder = "profiles";
 
 /** How long Deno may try to fetch its base binary: it has no time limit of its own. */
 const compileDeadlineMs = 20_000;
@@ -54,6 +54,8 @@ export function compileWords(entry: string, output: string): readonly string[] {
     "--exclude-unused-npm",
     ...engineWords,
     ...allPermissions,
+    // By default it may load code from half a dozen hosts.
+    "--deny-import",
     `--output=${output}`,
     entry,
   ];
@@ -206,7 +208,11 @@ async function assemble(
     Deno.renameSync(fresh, place);
   }
 
-  const text = launcher({ deno, script: `${partsFolder}/${name}/${stagedScript}` });
+  const text = launcher({
+    deno,
+    script: `${partsFolder}/${name}/${stagedScript}`,
+    again: "build them again: deno task build",
+  });
   Deno.writeTextFileSync(made, text);
   prune(parts, [name]);
 }

@@ -82,6 +82,14 @@ export function closed(text: string): string {
   );
 }
 
+/**
+ * A part without the folder in which this machine keeps packages, as a path from the one that it was
+ * built in: the same source has to become the same bytes wherever it is built.
+ */
+export function placeless(text: string): string {
+  return text.replaceAll(/(?<=^\/\/ |")(?:\.\.\/|\/)[^"\n]*\/npm\/[^/"\n]+\//gm, "npm:");
+}
+
 /** Bundles `entry` into `folder`: `script` is the module to start, the rest lies beside it. */
 export async function bundle(entry: string, folder: string, script: string): Promise<void> {
   const texts = await Promise.all(
@@ -101,7 +109,7 @@ export async function bundle(entry: string, folder: string, script: string): Pro
       }
       const text = Deno.readTextFileSync(output);
       Deno.removeSync(output);
-      return [part, closed(text)] as const;
+      return [part, placeless(closed(text))] as const;
     }),
   );
   for (const [part, text] of texts) Deno.writeTextFileSync(`${folder}/${fileOf(part)}`, text);

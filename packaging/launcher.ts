@@ -69,16 +69,21 @@ export interface Parts {
   readonly deno: string;
   /** The program's first file, as `appjail.d/0123456789ab/appjail.js`. */
   readonly script: string;
+  /** How somebody who misses them gets them again. */
+  readonly again: string;
 }
 
 /** The launcher's text. */
-export function launcher({ deno, script }: Parts): string {
+export function launcher({ deno, script, again }: Parts): string {
   for (const part of [deno, script]) {
     if (!/^[\w./-]+$/.test(part)) throw new Error(`Cannot write a launcher for the path ${part}`);
   }
   const words = [...runWords, ...allPermissions, `"$appjail_dir/${script}"`, '"$@"'].join(" ");
   return `#!/bin/sh
-# Starts appjail from the files in appjail.d beside this one. Written by packaging/build.ts.
+# Starts appjail from the files in ${
+    script.split("/").slice(0, -2).join("/")
+  }, told from where this one lies.
+# Written by packaging/launcher.ts.
 
 # The kernel gives a script the path it was found by, not argv[0]. A leading "./" keeps a folder
 # called "-x" from being an option, and a relative path from being taken for a URL.
@@ -94,7 +99,7 @@ if ! [ -e "$appjail_dir/${script}" ]; then
 fi
 if ! [ -x "$appjail_dir/${deno}" ] || ! [ -r "$appjail_dir/${script}" ]; then
   printf '%s\\n' "Cannot start appjail: the files beside $0 are missing or may not be read;\
- build them again: deno task build" >&2
+ ${again}" >&2
   exit 111
 fi
 

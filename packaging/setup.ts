@@ -7,112 +7,34 @@
  * @module
  */
 
-/** What somebody is about to do. */
-const purposes = ["demo", "test", "desktop", "bench"] as const;
-export type Purpose = typeof purposes[number];
-
-/** A program that is called, and the Debian package that has it. */
-interface Need {
-  readonly program: string;
-  readonly package: string;
-}
-
-/** For running jails at all. */
-const always: readonly Need[] = [
-  { program: "bwrap", package: "bubblewrap" },
-  { program: "setpriv", package: "util-linux" },
-  { program: "dbus-daemon", package: "dbus" },
-];
-
-/** For calling over D-Bus with clients that are not ours. */
-const busClients: readonly Need[] = [
-  { program: "gdbus", package: "libglib2.0-bin" },
-  { program: "dbus-send", package: "dbus-bin" },
-];
-
-/** What people run on a terminal. */
-const terminalPrograms: readonly Need[] = [
-  { program: "less", package: "less" },
-  { program: "pinentry-tty", package: "pinentry-tty" },
-  { program: "top", package: "procps" },
-  { program: "tmux", package: "tmux" },
-  { program: "vim.tiny", package: "vim-tiny" },
-];
-
-/** Encrypted homes, how they become so, and what people keep in them. */
-const vaultPrograms: readonly Need[] = [
-  { program: "encfs", package: "encfs" },
-  { program: "gocryptfs", package: "gocryptfs" },
-  { program: "rsync", package: "rsync" },
-  { program: "sqlite3", package: "sqlite3" },
-  { program: "strace", package: "strace" },
-];
-
-/** File systems from which something is lent. */
-const fileSystems: readonly Need[] = [
-  { program: "mkfs.ext4", package: "e2fsprogs" },
-  { program: "mkfs.btrfs", package: "btrfs-progs" },
-  { program: "mkfs.xfs", package: "xfsprogs" },
-];
-
-/** A desktop without a screen, and programs with a window, with sound and with a bus. */
-const desktopPrograms: readonly Need[] = [
-  { program: "weston", package: "weston" },
-  { program: "Xvfb", package: "xvfb" },
-  { program: "xauth", package: "xauth" },
-  { program: "xlogo", package: "x11-apps" },
-  { program: "pulseaudio", package: "pulseaudio" },
-  { program: "pactl", package: "pulseaudio-utils" },
-  { program: "xdg-dbus-proxy", package: "xdg-dbus-proxy" },
-  { program: "firefox-esr", package: "firefox-esr" },
-];
-
-/** Shells that complete, and what reads man pages. */
-const manualPrograms: readonly Need[] = [
-  { program: "fish", package: "fish" },
-  { program: "groff", package: "groff-base" },
-  { program: "man", package: "man-db" },
-  { program: "mandoc", package: "mandoc" },
-  { program: "zsh", package: "zsh" },
-];
-
-const extra: Readonly<Record<Purpose, readonly Need[]>> = {
-  demo: busClients,
-  test: [
-    ...busClients,
-    ...terminalPrograms,
-    ...vaultPrograms,
-    ...fileSystems,
-    ...manualPrograms,
-  ],
-  desktop: desktopPrograms,
-  bench: [
-    { program: "hyperfine", package: "hyperfine" },
-    { program: "firejail", package: "firejail" },
-    { program: "gocryptfs", package: "gocryptfs" },
-  ],
-};
+import { type Need, needsFor, type Purpose, purposes } from "./needs.ts";
 
 /** Which of these programs are nowhere to be found. */
 export function missingOf(
   needs: readonly Need[],
   searchPath: string,
   isProgram: (path: string) => boolean,
+  isFile: (path: string) => boolean = isProgram,
 ): readonly Need[] {
-  // A user's PATH lacks the sbin folders, and these programs may be in one.
+  // A user's PATH lacks the sbin folders, and these programs may be in one; others are for services.
   const folders = new Set(
-    `${searchPath}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`.split(":")
-      .filter((folder) => folder.startsWith("/")),
+    `${searchPath}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/libexec:/usr/games`
+      .split(":").filter((folder) => folder.startsWith("/")),
   );
-  return needs.filter(({ program }) =>
-    ![...folders].some((folder) => isProgram(`${folder}/${program}`))
+  return needs.filter(({ program, file }) =>
+    file !== undefined
+      ? !isFile(file)
+      : ![...folders].some((folder) => isProgram(`${folder}/${program}`))
   );
 }
 
 function isProgram(path: string): boolean {
+  return isFile(path) && ((Deno.statSync(path).mode ?? 0) & 0o111) !== 0;
+}
+
+function isFile(path: string): boolean {
   try {
-    const { isFile, mode } = Deno.statSync(path);
-    return isFile && ((mode ?? 0) & 0o111) !== 0;
+    return Deno.statSync(path).isFile;
   } catch {
     return false;
   }
@@ -120,8 +42,9 @@ function isProgram(path: string): boolean {
 
 /** The programs that are missing on this machine. */
 function missing(purpose: Purpose | undefined): readonly Need[] {
-  const needs = purpose === undefined ? always : [...always, ...extra[purpose]];
-  return missingOf(needs, Deno.env.get("PATH") ?? "", isProgram);
+  // What runs in a jail is not looked for where the caller's own programs are.
+  const path = purpose === "programs" || purpose === "shipped" ? "" : Deno.env.get("PATH") ?? "";
+  return missingOf(needsFor(purpose), path, isProgram, isFile);
 }
 
 /** Runs a command whose output people see as it comes; tells whether it succeeded. */
@@ -142,24 +65,27 @@ async function succeeds(
   return (await command.spawn().status).success;
 }
 
+/** Runs apt-get, which asks nothing; tells whether it succeeded. */
+async function apt(...words: readonly string[]): Promise<boolean> {
+  return await succeeds(
+    "apt-get",
+    ["-qq", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0", ...words],
+    { DEBIAN_FRONTEND: "noninteractive", LC_ALL: "C.UTF-8" },
+  );
+}
+
+async function installed(packages: readonly string[]): Promise<boolean> {
+  return await apt("install", "-y", "--no-install-recommends", ...packages);
+}
+
 /** Installs Debian packages. The lists of a fresh machine are empty, those of an old one stale. */
 async function install(packages: readonly string[]): Promise<void> {
-  const apt = (...words: readonly string[]) =>
-    succeeds(
-      "apt-get",
-      ["-qq", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0", ...words],
-      {
-        DEBIAN_FRONTEND: "noninteractive",
-        LC_ALL: "C.UTF-8",
-      },
-    );
-  const wanted = ["install", "-y", "--no-install-recommends", ...packages];
   const known = await new Deno.Command("apt-cache", { args: ["show", "--", ...packages] }).output();
-  if (known.success && await apt(...wanted)) return;
+  if (known.success && await installed(packages)) return;
   console.log("setup: fetching the package lists (apt-get update) ...");
   // One repository that does not answer is no reason to give up: the rest may have what is needed.
   await apt("update");
-  if (await apt(...wanted)) return;
+  if (await installed(packages)) return;
   throw new Error(
     `Cannot install ${packages.join(" ")}: apt-get failed, as it says above; ` +
       `try: apt-get update && apt-get install ${packages.join(" ")}`,
@@ -170,7 +96,7 @@ async function install(packages: readonly string[]): Promise<void> {
 async function setUpPrograms(purpose: Purpose | undefined): Promise<void> {
   const lacking = missing(purpose);
   if (lacking.length === 0) return;
-  const programs = lacking.map(({ program }) => program).join(", ");
+  const programs = [...new Set(lacking.map(({ program }) => program))].join(", ");
   const packages = [...new Set(lacking.map((need) => need.package))];
   if (missingOf([{ program: "apt-get", package: "apt" }], "", isProgram).length > 0) {
     throw new Error(
@@ -187,9 +113,9 @@ async function setUpPrograms(purpose: Purpose | undefined): Promise<void> {
   try {
     await install(packages);
   } catch (error) {
-    if (purpose !== "desktop") throw error;
-    // They are large, and each test names what it lacks: what can be had is worth having.
-    for (const one of packages) await install([one]).catch(() => {});
+    if (purpose === undefined || !["desktop", "programs", "shipped"].includes(purpose)) throw error;
+    // They are many, and each test names what it lacks: what can be had is worth having.
+    for (const one of packages) await installed([one]);
   }
   const still = missing(purpose).map(({ program }) => program);
   if (still.length > 0) {

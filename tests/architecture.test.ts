@@ -134,7 +134,7 @@ Deno.test("no part of Node is reached from main, run, a copy, a passphrase, help
   }
 });
 
-Deno.test("dbus-next stands behind one file, which the dispatcher's bus door alone loads", () => {
+Deno.test("dbus-next stands behind one file, for the dispatcher's bus door and the doctor", () => {
   const users = (wanted: (name: string) => boolean): readonly string[] =>
     [
       ...new Set(all.filter((one) => ours(one.from) && wanted(one.to)).map((one) => one.from)),
@@ -142,7 +142,13 @@ Deno.test("dbus-next stands behind one file, which the dispatcher's bus door alo
   const direct = users((name) => name.startsWith("npm:") && name.includes("dbus-next"));
   assertEquals(direct, ["ipc/bus.ts"]);
   const behind = (name: string): boolean => name.startsWith("ipc/bus");
-  assertEquals(users(behind).filter((name) => !behind(name)), ["cmd/dispatcher-bus.ts"]);
+  assertEquals(users(behind).filter((name) => !behind(name)), [
+    "cmd/dispatcher-bus-jails.ts",
+    "cmd/dispatcher-bus.ts",
+    "cmd/doctor-bus.ts",
+  ]);
+  assertEquals(users((name) => name === "cmd/doctor-bus.ts"), ["cmd/doctor.ts"]);
+  assertEquals(users((name) => name === "cmd/dispatcher-bus-jails.ts"), ["cmd/dispatcher-bus.ts"]);
   assertEquals(users((name) => name === "cmd/dispatcher-bus.ts"), ["cmd/dispatcher.ts"]);
   const door = all.find((one) => one.to === "cmd/dispatcher-bus.ts");
   assertEquals(door?.dynamic, true);

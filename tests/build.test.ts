@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import manifest from "../deno.json" with { type: "json" };
 import { build, compileWords, parseArguments, reasonOf } from "../packaging/build.ts";
-import { denoEnvironment, reexecuted } from "../core/launch.ts";
+import { allPermissions, denoEnvironment, reexecuted } from "../core/launch.ts";
 import { bundleWords } from "../packaging/bundle.ts";
 import { launcher, steeringVariables } from "../packaging/launcher.ts";
 
@@ -387,7 +387,9 @@ Deno.test("a base binary that is named and not there is an error, not another fo
 Deno.test("the executable is compiled without a code cache, prompts or unused packages", () => {
   const words = compileWords("/src/main.ts", "/out/appjail");
   assertEquals(words[0], "compile");
-  for (const word of ["--no-code-cache", "--no-prompt", "--exclude-unused-npm"]) {
+  for (
+    const word of ["--no-code-cache", "--no-prompt", "--exclude-unused-npm", "--deny-import"]
+  ) {
     assert(words.includes(word), word);
   }
   assert(words.some((word) => word.startsWith("--allow-")));
@@ -397,6 +399,125 @@ Deno.test("the executable is compiled without a code cache, prompts or unused pa
   assertEquals(part.slice(-2), ["--output=/out/run.js", "/src/main.ts"]);
   assert(part.includes("--external=./cmd/dispatcher.ts"));
   assertEquals(part.includes("--external=./cmd/run.ts"), false);
+});
+
+/** A file or folder in an executable, as Deno writes them there. */
+interface Embedded {
+  readonly Dir?: { readonly n: string; readonly e: readonly Embedded[] };
+  readonly File?: { readonly n: string };
+}
+
+/** The JSON text that begins at a place in another text. */
+function jsonAt(text: string, begin: string): string {
+  const from = text.indexOf(begin);
+  assert(from >= 0, begin);
+  for (let at = from, depth = 0, quoted = false; at < text.length; at++) {
+    const character = text[at] ?? "";
+    if (quoted && character === "\\") at++;
+    else if (character === '"') quoted = !quoted;
+    else if (!quoted && "[{".includes(character)) depth++;
+    else if (!quoted && "]}".includes(character) && --depth === 0) return text.slice(from, at + 1);
+  }
+  throw new Error(`${begin} has no end`);
+}
+
+function* pathsIn(all: readonly Embedded[], folder = ""): Generator<string> {
+  for (const { Dir, File } of all) {
+    if (File !== undefined) yield `${folder}${File.n}`;
+    if (Dir !== undefined) yield* pathsIn(Dir.e, `${folder}${Dir.n}/`);
+  }
+}
+
+// Deno takes any ELF file for its base binary: what it puts behind one can be looked at without.
+Deno.test("one executable has the program's own modules in it, its permissions, and no more", async () => {
+  const root = Deno.realPathSync(`${import.meta.dirname}/..`);
+  const out = Deno.makeTempDirSync({ prefix: "build-" });
+  try {
+    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: [...compileWords(`${root}/main.ts`, `${out}/appjail`)],
+      cwd: root,
+      env: { DENORT_BIN: Deno.realPathSync("/bin/true") },
+    }).output();
+    assertEquals(code, 0, new TextDecoder().decode(stderr));
+    const text = new TextDecoder("latin1").decode(Deno.readFileSync(`${out}/appjail`));
+
+    const metadata = JSON.parse(jsonAt(text, '{"argv":'));
+    const { prompt, deny_import, ...permissions } = metadata.permissions;
+    assertEquals([prompt, deny_import], [false, []]);
+    const allowed = Object.keys(permissions)
+      .filter((name) => name.startsWith("allow_") && permissions[name] !== null);
+    assertEquals(
+      allowed.filter((name) => name !== "allow_import").map((name) => `--${name.replace("_", "-")}`)
+        .sort(),
+      [...allPermissions],
+    );
+    assertEquals(metadata.code_cache_key, null);
+    assertEquals(metadata.entrypoint_key, "main.ts");
+    assertEquals(metadata.app_version, manifest.version);
+    assert(metadata.v8_flags.includes("--single-threaded"));
+    assertEquals(metadata.argv, []);
+    assertEquals(metadata.env_vars_from_env_file, {});
+    for (const wish of [metadata.preload_modules, metadata.require_modules]) assertEquals(wish, []);
+
+    const paths = [...pathsIn(JSON.parse(jsonAt(text, '[{"Dir":')))];
+    const own = paths.filter((path) => !path.startsWith(".deno_compile_node_modules/"));
+    const info = JSON.parse(
+      (await run([Deno.execPath(), "info", "--json", `${root}/main.ts`], {
+        env: { HOME: Deno.env.get("HOME") ?? "/", DENO_DIR: Deno.env.get("DENO_DIR") ?? "" },
+        cwd: root,
+      })).stdout,
+    );
+    const modules = info.modules.map((one: { readonly specifier: string }) => one.specifier)
+      .filter((name: string) => name.startsWith(`file://${root}/`))
+      .map((name: string) => name.slice(`file://${root}/`.length));
+    assertEquals(own.sort(), modules.sort());
+    for (const role of reexecuted) assert(own.includes(`cmd/${role}.ts`), role);
+    assertEquals(own.filter((path) => !/^(?:cmd|core|ipc)\//.test(path)), ["deno.json", "main.ts"]);
+    // Nor where it was built.
+    assertEquals(text.includes(root), false);
+  } finally {
+    Deno.removeSync(out, { recursive: true });
+  }
+});
+
+Deno.test("a base binary that is another program is refused, and what was there stays", async () => {
+  using program = await built();
+  const { entry, out, exe } = program;
+  const wrong = build({ entry, out, base: Deno.realPathSync("/bin/true"), say: () => {} });
+  await assertRejects(() => wrong, Error, "with this base binary it says: true (GNU coreutils)");
+  assertEquals((await run([exe, "--version"])).stdout, "appjail 0\n");
+  assertEquals([...Deno.readDirSync(out)].length, 3);
+});
+
+Deno.test("a bundle is the same wherever it is built, and does not tell where", async () => {
+  using one = await built();
+  const deeper = Deno.makeTempDirSync({ prefix: "build-" });
+  try {
+    const folder = `${deeper}/a b/ü`;
+    Deno.mkdirSync(`${folder}/cmd`, { recursive: true });
+    for (const file of ["main.ts", "deno.json", "cmd/dispatcher.ts"]) {
+      Deno.copyFileSync(`${one.folder}/${file}`, `${folder}/${file}`);
+    }
+    await build({
+      entry: `${folder}/main.ts`,
+      out: `${folder}/dist`,
+      form: "bundled",
+      say: () => {},
+    });
+    const script = scriptOf(one);
+    const name = script.slice(one.out.length);
+    const parts = script.replace(/[^/]*$/, "");
+    for (const { name: part } of Deno.readDirSync(parts)) {
+      const text = Deno.readTextFileSync(`${parts}${part}`);
+      // The folder's name is a digest of what is in it.
+      const other = `${folder}/dist${name.replace(/[^/]*$/, "")}${part}`;
+      assertEquals(Deno.readTextFileSync(other), text, part);
+      assertEquals(text.includes("registry.npmjs.org"), false, part);
+      assertEquals(text.includes("/.cache/"), false, part);
+    }
+  } finally {
+    Deno.removeSync(deeper, { recursive: true });
+  }
 });
 
 Deno.test("what a bundle's code uses once is disposed of as well", async () => {
@@ -433,7 +554,11 @@ Deno.test("the reason of a failed compile is one line that names the cause", () 
 });
 
 Deno.test("a launcher is not written for a path that would need quotes", () => {
-  assertThrows(() => launcher({ deno: 'a"b', script: "c" }), Error, "Cannot write a launcher");
+  assertThrows(
+    () => launcher({ deno: 'a"b', script: "c", again: "d" }),
+    Error,
+    "Cannot write a launcher",
+  );
 });
 
 Deno.test("the build's command line is read strictly", () => {

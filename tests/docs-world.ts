@@ -55,6 +55,11 @@ export class DocsWorld implements AsyncDisposable {
     });
   }
 
+  /** Her home, as it is seen from here. */
+  get home(): string {
+    return `${this.#world.folder}/home/alice`;
+  }
+
   /** The words that start something there. */
   words(words: readonly string[], asRoot = false): readonly string[] {
     const person = asUser(asRoot ? 0 : alice, ["sh", "-c", 'cd && exec "$@"', "sh", ...words]);
@@ -83,7 +88,9 @@ export class DocsWorld implements AsyncDisposable {
     for (const [usual = "", ours = ""] of folders) {
       translated = translated.replaceAll(new RegExp(`(?<![\\w.])${usual}(?![\\w-])`, "g"), ours);
     }
-    return translated.replaceAll(/\b11(\d\d)\b/g, (_, last) => String(firstUid + Number(last)));
+    // An object on the bus has it in its name: _1100.
+    const uid = /(?<![0-9A-Za-z])11(\d\d)(?![0-9A-Za-z_])/g;
+    return translated.replaceAll(uid, (_, last) => String(firstUid + Number(last)));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

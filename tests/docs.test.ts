@@ -4,7 +4,8 @@
  *
  * A block that begins with ```console run is a session. `$ ` begins a command of a person's, `# ` one
  * of root's, and the lines after it are what it has to print. A block that begins with ```sh run is a
- * script that has to succeed. Any number that is shown stands for any other, and … for any text. The
+ * script that has to succeed. One that begins with ```python run or ```js run is a program, and the
+ * block ```text prints after it what it has to print. Any number that is shown stands for any other, and … for any text. The
  * folders and uids of a daemon with its default settings stand for those of the world under test. The
  * person is alice, at home in /home/alice; see tests/docs-world.ts.
  *
@@ -22,6 +23,8 @@ import { exitMeanings } from "../core/errors.ts";
 import { readProfile } from "../core/profile.ts";
 import { pageText, type Part, partsOf } from "../packaging/page.ts";
 import { DocsWorld } from "./docs-world.ts";
+import { dbusNext, printedBy } from "./docs-languages.ts";
+import { systemPolicy } from "./jail/system-policy.ts";
 import { asUser, execute, isRoot, jailTest, type Outcome, uA, until, World } from "./jail/world.ts";
 
 const root = Deno.realPathSync(`${import.meta.dirname}/..`);
@@ -157,11 +160,13 @@ Deno.test("any number stands for any number, and … for any text", () => {
 });
 
 for (const page of pages) {
-  const blocks = blocksOf(pageText(page)).filter(({ info }) => /^(?:console|sh) run$/.test(info));
+  const all = blocksOf(pageText(page));
+  const blocks = all.filter(({ info }) => /^\w+ run$/.test(info));
   if (blocks.length === 0) continue;
   jailTest(`${page} shows what happens`, async () => {
     await using world = await DocsWorld.start();
-    for (const { info, lines, remark = "" } of blocks) {
+    for (const block of blocks) {
+      const { info, lines, remark = "" } = block;
       const first = /^before: (.*)$/.exec(remark)?.[1];
       if (first !== undefined) {
         const { code, stdout } = await world.perform(first);
@@ -172,6 +177,14 @@ for (const page of pages) {
         assert.equal(code, 0, `${lines.join("\n")}\n${stdout}`);
         continue;
       }
+      if (info !== "console run") {
+        const prints = all[all.indexOf(block) + 1];
+        assert.equal(prints?.info, "text prints", `${page}: what a program prints follows it`);
+        for (const printed of await printedBy(world, info, lines)) {
+          assert(matches(world.here(prints.lines.join("\n")), printed), `it printed\n${printed}`);
+        }
+        continue;
+      }
       for (const { asRoot, command, prints } of stepsOf(lines)) {
         let printed = "";
         const holds = async (): Promise<boolean> => {
@@ -179,13 +192,18 @@ for (const page of pages) {
           return matches(world.here(prints), printed);
         };
         // What is only looked at may take a moment to come true.
-        const looks = /^appjail (?:logs|status)\b/.test(command);
+        const looks = /^appjail (?:logs|status|events|stats)\b/.test(command);
         const held = looks ? await until(command, holds).catch(() => false) : await holds();
         assert(held, `${command}\nshould print\n${prints}\nand printed\n${printed}`);
       }
     }
   });
 }
+
+Deno.test("the page for JavaScript names the dbus-next that is tried", () => {
+  const text = pageText("docs/call-from-javascript.md");
+  assert.ok(text.includes(`npm install dbus-next@${dbusNext}\n`));
+});
 
 Deno.test("a block of commands is run, or it is said why not", () => {
   const commands = /^(?:sh|bash|console|shell|python|py|js|javascript|ts)\b/;
@@ -212,27 +230,12 @@ for (const page of pages) {
   });
 }
 
-/** What stands in a bus's configuration, without what a whole one has beside it. */
-function policies(text: string): string {
-  return [...text.matchAll(/<policy [\s\S]*?<\/policy>/g)].map(([policy]) => policy).join("\n");
-}
-
-const usualPolicy = "/usr/share/dbus-1/system.conf";
-
 Deno.test({
   name: "with the policy that is shown, a system bus lets people call, and nobody else be appjail",
-  ignore: !isRoot || !isThere(usualPolicy),
+  ignore: !isRoot || systemPolicy() === undefined,
   fn: async () => {
-    const shown = blocksOf(pageText("docs/dbus.md")).find(({ info }) => info === "xml");
-    const [, ours = ""] = /<busconfig>([\s\S]*)<\/busconfig>/.exec(shown?.lines.join("\n") ?? "") ??
-      [];
-    assert.ok(ours.includes("<deny "));
-    const usual = policies(Deno.readTextFileSync(usualPolicy));
     // Without it the bus does not let the dispatcher have its name, and the world would not begin.
-    await using world = await World.start({
-      bus: true,
-      policy: usual + ours.replaceAll('"appjail"', '"nobody"'),
-    });
+    await using world = await World.start({ bus: true, policy: systemPolicy() ?? "" });
     const call = async (...words: readonly string[]): Promise<Outcome> =>
       await execute(asUser(uA, ["gdbus", "call", "--address", world.busAddress, ...words]));
     const to = ["--dest", "org.appjail.AppJail", "--object-path", "/org/appjail/AppJail"];

@@ -97,4 +97,7 @@ Deno.test("setup finds a program in PATH or in an sbin folder, and misses anothe
   const known = new Set(["/opt/bin/here", "/usr/sbin/there"]);
   const lacking = missingOf(needs, "relative:/opt/bin", (path) => known.has(path));
   assertEquals(lacking.map(({ program }) => program), ["nowhere"]);
+  // What is no program is known by a file.
+  const files = ["/usr/lib/a", "/usr/lib/b"].map((file) => ({ program: file, package: "p", file }));
+  assertEquals(missingOf(files, "", () => false, (path) => path.endsWith("a")), files.slice(1));
 });

@@ -25,12 +25,14 @@ const lanes = Math.min(3, navigator.hardwareConcurrency + 1);
 
 /** The files that take longest, which come first, so that no lane goes on when the others are done. */
 export const longest: readonly string[] = [
+  "tests/package/machine.test.ts",
   "tests/jail/vault-failures.test.ts",
   "tests/jail/convert.test.ts",
   "tests/jail/copy.test.ts",
   "tests/jail/crash.test.ts",
   "tests/jail/jailer.test.ts",
   "tests/jail/vault.test.ts",
+  "tests/jail/security-context.test.ts",
   "tests/jail/stopped.test.ts",
   "tests/jail/killed.test.ts",
   "tests/terminal/signals.test.ts",
@@ -282,7 +284,9 @@ async function run(
     }
     // Without them a test is skipped, and says what it lacks: a browser is no reason to test nothing.
     if (files.some((file) => file.startsWith("tests/desktop/"))) {
-      await deno(["run", "-A", `${scripts}/setup.ts`, "--for", "desktop"], signal);
+      const shipped = files.some((file) => file.startsWith("tests/desktop/shipped-"));
+      const purpose = shipped ? "programs" : "desktop";
+      await deno(["run", "-A", `${scripts}/setup.ts`, "--for", purpose], signal);
     }
     const given = Deno.env.get("APPJAIL_EXE");
     if (given === undefined || given === "") {

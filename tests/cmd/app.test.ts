@@ -7,7 +7,20 @@ import { appjail, inProcess } from "./appjail.ts";
 // No timer, no wait and no process outlives its test.
 Deno.test.sanitizer({ ops: true, resources: true });
 
-const verbs = ["run", "status", "stop", "logs", "profiles", "daemon", "completions", "help"];
+const verbs = [
+  ...[
+    "run",
+    "status",
+    "stop",
+    "logs",
+    "events",
+    "stats",
+    "profiles",
+    "daemon",
+    "completions",
+    "help",
+  ],
+];
 
 /** That words are refused with one line on standard error, and the status for it. */
 async function refuses(args: readonly string[], words: string, status = 100): Promise<void> {
@@ -153,7 +166,7 @@ Deno.test("a timeout is seconds, up to an hour", async () => {
 });
 
 Deno.test("a profile is refused before anybody is asked about it", async () => {
-  for (const verb of ["status", "stop", "logs"]) {
+  for (const verb of ["status", "stop", "logs", "events"]) {
     for (const name of ["../x", "a/b", "", ".", "x".repeat(300), "a\nb", "$(id)", "root"]) {
       const { code, stdout, stderr } = await inProcess([verb, "--socket", "/none", name]);
       deepEqual([code, stdout], [100, ""]);

@@ -39,7 +39,7 @@ const started = branded<DispatcherToClient>({
   uid: 1100,
   jail: "life 1",
   cwd: "/home/work",
-  x11: false,
+  windows: null,
   master: false,
 });
 const exited = (status: unknown): DispatcherToClient =>

@@ -19,7 +19,8 @@ import { inProcess } from "./appjail.ts";
 Deno.test.sanitizer({ ops: true, resources: true });
 
 const verbs = [
-  ...["run", "status", "stop", "logs", "profiles", "profile", "daemon", "completions", "help"],
+  ...["run", "status", "stop", "logs", "events", "stats", "profiles", "profile", "daemon"],
+  ...["completions", "help"],
 ];
 /** Those that have a uid, and those that are only written. */
 const profiles = ["mail", "web", "work"];
@@ -124,9 +125,9 @@ Deno.test("bash offers the commands, and the options that stand before them", as
     ["--socket", "=", "/x", "profiles"],
   ]);
   for (const word of [...verbs, "--socket", "--version", "--help"]) ok(all.includes(word), word);
-  deepEqual(some, ["status", "stop"]);
+  deepEqual(some, ["status", "stop", "stats"]);
   deepEqual(options, ["--socket", "--version", "--help"]);
-  deepEqual(afterSocket, ["status", "stop"]);
+  deepEqual(afterSocket, ["status", "stop", "stats"]);
   deepEqual(cut, ["profiles"]);
 });
 
@@ -259,6 +260,7 @@ function statusOfNow(): string {
         write: false,
         until: null,
         at: null,
+        context: false,
       }))
       : [],
     limits: { memory: null, processes: null, cpu: null },

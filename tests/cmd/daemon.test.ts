@@ -1,6 +1,6 @@
 /** What root may say to the daemon: by flags, by the configuration, and what is refused of it. */
 import { deepEqual, equal, match, ok, rejects, throws } from "node:assert/strict";
-import { daemon, type DaemonFlags, settle } from "../../cmd/daemon.ts";
+import { daemon, type DaemonFlags, isStream, settle } from "../../cmd/daemon.ts";
 import { AppjailError } from "../../core/errors.ts";
 import { Scratch } from "../scratch.ts";
 
@@ -38,7 +38,9 @@ Deno.test("what nobody says anything about is as it is documented", () => {
     network: "host",
     shipped_profiles: null,
     admin_profiles: "/etc/appjail/profiles",
-    debug: false,
+    notify: null,
+    listener: false,
+    log: { format: "text", journal: false, debug: false },
   });
 });
 
@@ -55,6 +57,7 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     profiles_dir: "/usr/share",
     admin_profiles: "/config/profiles",
     max_profiles: 3,
+    log_format: "json",
   };
   const fromConfig = {
     bus: null,
@@ -70,7 +73,9 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     network: "none",
     shipped_profiles: "/usr/share",
     admin_profiles: "/config/profiles",
-    debug: false,
+    notify: null,
+    listener: false,
+    log: { format: "json", journal: false, debug: false },
   };
   deepEqual(settle({}, config, {}), fromConfig);
   const flags: DaemonFlags = {
@@ -84,6 +89,7 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     network: "host",
     profilesDir: "/usr/lib/",
     adminProfiles: "/flag/profiles",
+    logFormat: "text",
     debug: true,
   };
   deepEqual(settle(flags, config, {}), {
@@ -100,7 +106,9 @@ Deno.test("a flag beats the configuration, and that what is built in", () => {
     network: "host",
     shipped_profiles: "/usr/lib",
     admin_profiles: "/flag/profiles",
-    debug: true,
+    notify: null,
+    listener: false,
+    log: { format: "text", journal: false, debug: true },
   });
   equal(
     settle({ user: "nobody" }, {}, {}, "/beside/profiles").shipped_profiles,
@@ -285,4 +293,23 @@ Deno.test("a configuration that somebody else could write is not read", {
   await refusesFile(`${scratch.path}/link`, /ELOOP/);
   await refusesFile(`${scratch.path}/none`, /none: .*ENOENT/);
   for (const path of [scratch.path, "/dev/zero"]) await refusesFile(path, /it is not a file/);
+});
+
+Deno.test("the journal is known by its very stream, not by a variable that was inherited", () => {
+  // 0xfff12 minor, 0x1fab major: as gnu_dev_makedev(3) puts them into one number.
+  const device = (BigInt(0x1fab & 0xfff) << 8n) | (BigInt(0x1000) << 32n) | 0x12n |
+    (BigInt(0xfff00) << 12n);
+  const status = { inode: `${0x1fab}:${0xfff12}:4711` };
+  ok(isStream(`${device}:4711`, status));
+  ok(isStream("8:4711", { inode: "0:8:4711" }));
+  for (const named of [undefined, "", "8", "8:4712", "9:4711", "8:4711:0", "x:4711", " 8:4711"]) {
+    equal(isStream(named, { inode: "0:8:4711" }), false, `${named}`);
+  }
+  equal(isStream("8:4711", undefined), false);
+});
+
+Deno.test("a log format is text or json", () => {
+  equal(settled({}, {}).log.format, "text");
+  equal(settled({}, { log_format: "json" }).log.format, "json");
+  equal(settled({ logFormat: "text" }, { log_format: "json" }).log.format, "text");
 });

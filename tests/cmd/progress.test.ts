@@ -1,6 +1,7 @@
 /** cmd/progress.ts: what a person is told of a copy. */
 import { equal, ok } from "node:assert/strict";
-import { bytesIn, progressLine, timeIn } from "../../cmd/progress.ts";
+import { progressLine, timeIn } from "../../cmd/progress.ts";
+import { bytesIn } from "../../core/size-text.ts";
 
 Deno.test("a number of bytes has a unit and two digits at least", () => {
   const shown = [0, 999, 1000, 1500, 9949, 9950, 999_499, 999_500, 5e9, 2 ** 63].map(bytesIn);

@@ -182,14 +182,16 @@ Deno.test("what a jail is lent stands below its programs, and cannot steer the t
   const lends = [
     { name: "a b", path: "/home/a/x\x1b[2J", write: true, until: null, at: null },
     { name: "c", path: "/home/a/c", write: false, until: now + 5 * minute, at: "/mnt/c" },
+    { name: ".w", path: "/run/w", write: true, until: null, at: "/run/x", context: true },
   ] as unknown as JailReport["lends"];
   const text = statusText([jail({ programs: [program(["sh"])], lends }), jail()], wide);
   const lines = text.split("\n");
-  equal(lines.length, 7);
+  equal(lines.length, 8);
   match(lines[2] ?? "", /^ {2}work\.1 /);
   match(lines[3] ?? "", /^ {2}lent '~\/lent\/a b' +rw +'\/home\/a\/x\\x1b\[2J'$/);
   match(lines[4] ?? "", /^ {2}lent \/mnt\/c +ro +until \d\d:\d\d +\/home\/a\/c$/);
-  match(lines[5] ?? "", /^work /);
+  match(lines[5] ?? "", /^ {2}lent \/run\/x +rw +in a security context +\/run\/w$/);
+  match(lines[6] ?? "", /^work /);
 });
 
 Deno.test("what limits a jail stands below it, and what does not hold is told", () => {

@@ -97,6 +97,7 @@ for (
         write: true,
         until: 1_700_000_000_000,
         at: null,
+        context: false,
       })),
       limits: {
         memory: { most: 2 ** 50, by: "rlimit" },

@@ -71,7 +71,7 @@ const log = [
 Deno.test("each refusal is told once, however the log is cut", () => {
   const expected = [
     "org.y.Bar call org.y.Bar.Do at /b",
-    "org.freedesktop.DBus call org.freedesktop.DBus.RequestName at /org/freedesktop/DBus",
+    "org.freedesktop.DBus call org.freedesktop.DBus.RequestName at /org/freedesktop/DBus, for org.me",
   ];
   for (const size of [1, 7, 50, log.length]) {
     const refusals = new Refusals();

@@ -3,6 +3,7 @@ import { deepEqual, equal, match, ok } from "node:assert/strict";
 import {
   AppjailError,
   asAppjailError,
+  type ErrorCode,
   errorCodes,
   exitFailure,
   exitUsage,
@@ -42,5 +43,18 @@ Deno.test("what is ours stays as it is, all else is a defect with its words and 
   for (const thrown of ["text", undefined, null, 5, { a: 1 }]) {
     equal(asAppjailError(thrown).code, "internal");
     equal(wordsOf(thrown), String(thrown));
+  }
+});
+
+Deno.test("a log has no words of whoever asked, and all of what is only about the machine", () => {
+  const words = "Cannot use /home/alice/letter.pdf";
+  for (
+    const code of [
+      ...["usage", "invalid-argument", "profile-refused", "lend-refused"],
+      ...["copy-failed", "protocol"],
+    ] as ErrorCode[]
+  ) equal(new AppjailError(code, words).forLog, code);
+  for (const code of ["start-failed", "no-uid-left", "vault-failed", "lost"] as ErrorCode[]) {
+    equal(new AppjailError(code, "it did not start").forLog, "it did not start");
   }
 });

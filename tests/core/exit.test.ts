@@ -1,6 +1,6 @@
 /** core/exit.ts against the macros of wait(2), and against a shell. */
 import { deepEqual, equal } from "node:assert/strict";
-import { exitStatusOf, shellStatus } from "../../core/exit.ts";
+import { exitStatusOf, exitText, shellStatus } from "../../core/exit.ts";
 
 Deno.test("every raw status means what the macros of sys/wait.h say", () => {
   for (let raw = 0; raw <= 0xffff; raw++) {
@@ -31,4 +31,10 @@ Deno.test("a status is told as a shell tells it", async () => {
       return status === undefined ? NaN : shellStatus(status);
     }),
   );
+});
+
+Deno.test("an end is told in words: the status, or the signal by its name", () => {
+  equal(exitText({ by: "exit", code: 3 }), "exit 3");
+  equal(exitText({ by: "signal", signal: 9, core: false }), "SIGKILL");
+  equal(exitText({ by: "signal", signal: 64, core: true }), "signal 64");
 });

@@ -6,6 +6,7 @@ import { within } from "../../core/deadline.ts";
 import type { HelperLink } from "../../core/helper-link.ts";
 import { homeOf } from "../../core/environment.ts";
 import { Jail, type Program } from "../../core/jail.ts";
+import { plainStyle } from "../../core/log.ts";
 import { appUid, ownerUid, parse, profileName, programName } from "../../core/names.ts";
 import {
   type DispatcherToJailer,
@@ -14,7 +15,7 @@ import {
   protocolVersion,
   toJailer,
 } from "../../core/protocol.ts";
-import { unwritten } from "./played.ts";
+import { unwatched, unwritten } from "./played.ts";
 
 type Played = Channel<DispatcherToJailer, JailerToDispatcher>;
 
@@ -69,7 +70,8 @@ function play(): { readonly jail: Jail; readonly jailer: Played; readonly ends: 
     network: "host",
     linger: 0,
     version: "0",
-    log: { info: () => {}, debug: () => {} },
+    log: { style: plainStyle, warn: () => {}, info: () => {}, debug: () => {} },
+    witness: unwatched,
   });
   return { jail, jailer, ends: () => ends };
 }

@@ -3,6 +3,7 @@ import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { hostLayout, hostText } from "../../core/host.ts";
 import type { AbsolutePath, AppUid, LendName, ProfileName } from "../../core/names.ts";
 import {
+  complaintFor,
   groupFor,
   type HostLayout,
   type JailPlan,
@@ -290,6 +291,36 @@ Deno.test("what is lent covers nothing that a jail is made of", () => {
   ) ok(problem(at) !== undefined, at);
 });
 
+Deno.test("what bubblewrap cannot mount in a home is told by what is in the way", () => {
+  const lent = [
+    { name: "shared" as LendName, at: "/home/work/shared" as AbsolutePath },
+    { name: "x" as LendName, at: "/mnt/x" as AbsolutePath },
+  ];
+  const of = (complaint: string): string =>
+    complaintFor(complaint, { profile, home: "/data/1100", lent });
+  equal(
+    of("bwrap: Can't mkdir /home/work/lent: Not a directory"),
+    "what its home has at ~/lent is in the way of what is lent there (Not a directory); " +
+      "try, as root: mv -nT /data/1100/lent /data/1100/lent.old",
+  );
+  equal(
+    of(
+      "bwrap: Can't bind mount /oldroot/run/x on /newroot/home/work/shared: " +
+        "Unable to mount source on destination: No such file or directory",
+    ),
+    "what its home has at ~/shared is in the way of what is lent there (No such file or " +
+      "directory); try, as root: mv -nT /data/1100/shared /data/1100/shared.old, " +
+      "or: appjail profile edit work, with shared = false",
+  );
+  for (
+    const other of [
+      "bwrap: Can't mkdir /mnt/x: Not a directory",
+      "bwrap: No permissions to create a new namespace",
+      "",
+    ]
+  ) equal(of(other), other);
+});
+
 Deno.test("this host is seen as it is", () => {
   const { roots, secretFiles, secretFolders, linked } = hostLayout();
   for (const root of systemRoots) {
@@ -429,7 +460,13 @@ Deno.test("what a profile wishes is a few more words, each at its place", () => 
     "--tmpfs /home/work/.cache/x",
     "--tmpfs /usr/share/games",
   ]);
-  deepEqual(added({ devices: ["/dev/snd"] }), ["--dev-bind-try /dev/snd /dev/snd"]);
+  // A driver finds its device by what the kernel tells, which is read and no more.
+  deepEqual(added({ devices: ["/dev/snd"] }), [
+    "--dev-bind-try /dev/snd /dev/snd",
+    ...["block", "bus", "class", "dev", "devices"].map((name) =>
+      `--ro-bind-try /sys/${name} /sys/${name}`
+    ),
+  ]);
   deepEqual(
     operations(planJail({ ...plan(merged), seccompFd: 7 })).filter((one) => !plain.includes(one)),
     ["--seccomp 7"],

@@ -6,10 +6,10 @@
 import { Channel } from "../../ipc/channel.ts";
 import { pair } from "../../ipc/socket.ts";
 import { HelperLink } from "../../core/helper-link.ts";
-import type { JailerChannel, Profiles } from "../../core/jail.ts";
+import type { Happening, JailerChannel, Profiles, Witness } from "../../core/jail.ts";
 import { Jails } from "../../core/jails.ts";
 import { noLimits } from "../../core/limits.ts";
-import type { Log } from "../../core/log.ts";
+import { type Log, plainStyle } from "../../core/log.ts";
 import type { OwnerUid, ProgramName } from "../../core/names.ts";
 import { defaults } from "../../core/profile.ts";
 import {
@@ -37,6 +37,14 @@ export const unwritten: Profiles = {
   settings: () => defaults,
   has: () => false,
   finders: () => [],
+};
+
+/** Nobody watches. */
+export const unwatched: Witness = {
+  tell: () => {},
+  changed: () => {},
+  wrong: () => {},
+  ran: () => {},
 };
 
 /** How the helper and the jailers behave. Every part may be changed while it plays. */
@@ -183,6 +191,12 @@ export class Theatre implements AsyncDisposable {
   readonly profiles: { -readonly [K in keyof Profiles]: Profiles[K] } = { ...unwritten };
   readonly told: DispatcherToJailer[] = [];
   readonly logged: string[] = [];
+  /** What whoever watches was told. */
+  readonly happened: Happening[] = [];
+  readonly witness: Witness = {
+    ...unwatched,
+    tell: (happening) => void this.happened.push(happening),
+  };
   /** The dispatcher's ends of its conversations with jailers. */
   readonly conversations: JailerChannel[] = [];
   readonly #helper: HelperSide;
@@ -204,6 +218,8 @@ export class Theatre implements AsyncDisposable {
     this.#channel = new Channel(ours, fromHelper);
     const link = new HelperLink(this.#channel, "0");
     const log: Log = {
+      style: plainStyle,
+      warn: (line) => void this.logged.push(line),
       info: (line) => void this.logged.push(line),
       debug: (line) => void this.logged.push(line),
     };
@@ -226,15 +242,12 @@ export class Theatre implements AsyncDisposable {
         linger,
         version: "0",
         log,
+        witness: this.witness,
       },
       { allocations, jails: live },
     );
     void this.#serve();
-    this.#following = link.follow(
-      (end) => this.jails.ended(end),
-      (end) => this.jails.locking(end),
-      (all) => this.jails.lends(all),
-    );
+    this.#following = link.follow(this.jails);
   }
 
   /** @param linger how long an idle jail stays, in milliseconds */
@@ -271,6 +284,7 @@ export class Theatre implements AsyncDisposable {
     const { script } = this;
     switch (message.type) {
       case "hello":
+      case "ready":
       case "unlock":
       case "keep":
       case "lock":

@@ -250,13 +250,14 @@ function most(texts: readonly string[]): Settings {
   const has = (word: string): boolean => all.includes(word);
   const word = <W extends string>(words: readonly W[], fallback: W): W =>
     words.find((one) => has(`"${one}"`) || has(`'${one}'`)) ?? fallback;
-  const strings = [...all.matchAll(/"([^"\n\\]*)"|'([^'\n]*)'/g)].map(([, a, b]) => a ?? b ?? "");
+  const strings = [...all.matchAll(/"((?:[^"\n\\]|\\.)*)"|'([^'\n]*)'/g)]
+    .map(([, basic, literal]) => basic?.replace(/\\(["\\])/g, "$1") ?? literal ?? "");
   const rules = strings.filter((one) => one.includes("."));
   const names = strings.filter((one) => !one.includes("/") && one !== "");
   const filtered = has("filtered");
   return {
     ...defaults,
-    display: word(["auto", "wayland", "x11"], "none"),
+    display: word(["auto", "wayland", "x11", "wayland-context"], "none"),
     audio: word(["auto", "pipewire", "pulse"], "none"),
     gpu: /gpu\s*"?\s*=\s*true/.test(all),
     devices: strings.filter((one) => one.startsWith("/dev/")),
@@ -362,7 +363,7 @@ Deno.test("what is written once and in so many words is what holds", () => {
   const random = new Random(7);
   const values = {
     network: ['"none"', '"host"'],
-    display: ['"none"', '"wayland"', '"x11"', '"auto"'],
+    display: ['"none"', '"wayland"', '"wayland-context"', '"x11"', '"auto"'],
     audio: ['"none"', '"pulse"', '"auto"'],
     gpu: ["true", "false"],
     shared: ["true", "false"],

@@ -3,6 +3,9 @@ import { deepEqual, equal, match, ok } from "node:assert/strict";
 import type { ProfileName } from "../../core/names.ts";
 import { problemText, readProfile } from "../../core/profile.ts";
 import { type Layer, type Lookup, resolve, type Resolved } from "../../core/profile-layers.ts";
+import { needsFor, type Purpose } from "../../packaging/needs.ts";
+import { buildsOffline } from "../desktop/projects.ts";
+import { programs as windowed } from "../desktop/shipped.ts";
 import { branded } from "./played.ts";
 
 const folder = new URL("../../profiles/", import.meta.url).pathname;
@@ -56,12 +59,53 @@ Deno.test("each program has a command that finds it, and no other's finds it", (
   for (const name of bases) deepEqual(resolved(name).settings.executables, []);
 });
 
+/** Their programs are not in Debian's main archive; so nobody can start them in a test. */
+const elsewhere: readonly string[] = [
+  ...[
+    "discord",
+    "element",
+    "google-chrome",
+    "signal",
+    "slack",
+    "spotify",
+    "steam",
+    "vscode",
+    "zoom",
+  ],
+];
+
+Deno.test("each program that Debian has is started by a test, and can be installed for it", () => {
+  const started = new Map<string, string>([
+    ...Object.values(windowed).flat().map(({ profile, command }) => [profile, command] as const),
+    ...buildsOffline.map(({ profile, build: [command = ""] }) => [profile, command] as const),
+    // tests/desktop/firefox.test.ts
+    ["firefox", "firefox-esr"],
+  ]);
+  deepEqual([...started.keys(), ...elsewhere].sort(), programs);
+  const commandsFor = (purpose: Purpose): ReadonlySet<string> =>
+    new Set(needsFor(purpose).map(({ program }) => program));
+  const [usual, all] = [commandsFor("programs"), commandsFor("shipped")];
+  const page = Deno.readTextFileSync(new URL("../../docs/shipped-profiles.md", import.meta.url));
+  for (const name of programs) {
+    const command = started.get(name);
+    if (command !== undefined) {
+      ok(resolved(name).settings.executables.includes(command), `${command} does not find ${name}`);
+      ok(all.has(command), `setup gets no ${command}`);
+    }
+    const tried = command === undefined ? "no" : usual.has(command) ? "always" : "when it is there";
+    match(page, new RegExp(`^\\| \`${name}\` +\\|.*\\| ${tried} +\\|$`, "m"), name);
+  }
+  ok([...started.values()].filter((command) => usual.has(command)).length >= 25);
+});
+
 Deno.test("none is given what would be the end of its jail", () => {
   // Services that start programs for whoever asks, or show what all windows show.
   const dangerous =
     /^(?:org\.freedesktop\.(?:systemd1|Flatpak|secrets|DBus)|org\.gnome\.Shell|org\.kde\.(?:klauncher|kwalletd)|org\.appjail|org\.freedesktop\.portal\.\*)/;
   for (const name of names) {
     const { dbus, lend, seccomp, devices, same_uid } = resolved(name).settings;
+    // Whoever has a name may serve more under it than one thinks: method by method.
+    deepEqual([...dbus.talk, ...dbus.call.filter((rule) => /=\*/.test(rule))], [], name);
     for (const rule of [...dbus.talk, ...dbus.call, ...dbus.system_talk, ...dbus.system_call]) {
       equal(dangerous.exec(rule), null, `${name}: ${rule}`);
     }

@@ -94,8 +94,8 @@ const homes = [
 const [home] = homes;
 const lend = { name: "x", path: "/home/a/x", write: true };
 const lends = [
-  { ...lend, until: null, at: "/home/work/x" },
-  { ...lend, write: false, until: 1_700_000_000_000, at: null },
+  { ...lend, until: null, at: "/home/work/x", context: true },
+  { ...lend, write: false, until: 1_700_000_000_000, at: null, context: false },
 ];
 const limits = {
   memory: { most: 2 ** 29, by: "rlimit" },
@@ -126,6 +126,49 @@ const listed = {
   problems: 1,
 };
 const fault = { file: "words", line: 3, message: "words" };
+
+const happened = { sequence: 0, at: 5, owner, profile, uid };
+const events: Samples<DispatcherToClient>["happened"][number]["events"] = [
+  { event: "jail-started", ...happened },
+  ...(["idle", "asked", "lost"] as const).map((reason) => ({
+    event: "jail-stopped" as const,
+    ...happened,
+    reason,
+    why: null,
+  })),
+  { event: "jail-stopped", ...happened, reason: "failed", why: "words" },
+  { event: "program-started", ...happened, program, command: "x" },
+  { event: "program-exited", ...happened, program, status: { by: "exit", code: 0 } },
+  { event: "home-unlocked", ...happened },
+  { event: "home-locked", ...happened, note: null },
+  { event: "home-locked", ...happened, note: "words" },
+  { event: "lent", ...happened, ...lend, until: null },
+  { event: "lent", ...happened, ...lend, until: 7 },
+  ...(["asked", "expired", "done"] as const).map((reason) => ({
+    event: "unlent" as const,
+    ...happened,
+    name: lend.name,
+    reason,
+  })),
+  ...errorCodes.map((code) => ({
+    event: "refused" as const,
+    ...happened,
+    profile: null,
+    uid: null,
+    request: "run",
+    code,
+    message: "words",
+  })),
+];
+const counted = {
+  starts: 1,
+  joins: 2,
+  programs: 3,
+  wrong_passphrases: 4,
+  failures: errorCodes.map((code) => ({ code, times: 5 })),
+  start_ms: { min: 1.5, median: 2, p95: 3, max: 4 },
+  join_ms: null,
+};
 
 const clientToDispatcher: Samples<ClientToDispatcher> = {
   hello: [hello("client")],
@@ -200,6 +243,11 @@ const clientToDispatcher: Samples<ClientToDispatcher> = {
   ],
   unlend: [{ type: "unlend", profile, name: "Übersicht 1.pdf" }],
   logs: [{ type: "logs", profile, follow: true }],
+  events: [
+    { type: "events", profile: null, everyone: true, follow: false, since: 0 },
+    { type: "events", profile, everyone: false, follow: true, since: 5 },
+  ],
+  stats: [true, false].map((everyone) => ({ type: "stats", everyone })),
   profiles: [{ type: "profiles" }],
   plan: [{ type: "plan", profile, session: noSession }],
   written: [{ type: "written" }],
@@ -224,7 +272,7 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
     uid,
     jail: "1",
     cwd: "/",
-    x11: !master,
+    windows: master ? null : "context",
     master,
   })),
   attached: [true, false].map((master) => ({
@@ -259,6 +307,18 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
     { type: "stopped", profile, owner: 0, ran: true, killed: 3, problem: "it does not end" },
   ],
   output: [{ type: "output", lines }, { type: "output", lines: [] }],
+  happened: [
+    ...events.map((event) => ({ type: "happened" as const, events: [event], missed: 0 })),
+    { type: "happened", events: [...events], missed: 3 },
+    { type: "happened", events: [], missed: 1 },
+  ],
+  counted: [
+    { type: "counted", figures: { owner, since: 5, ...counted, profiles: [] } },
+    {
+      type: "counted",
+      figures: { owner, since: 5, ...counted, profiles: [{ profile, ...counted }] },
+    },
+  ],
   listed: [{ type: "listed", profiles: [{ profile, uid, running: true }] }],
   written: [
     { type: "written", profiles: [] },
@@ -325,6 +385,7 @@ const dispatcherToClient: Samples<DispatcherToClient> = {
 
 const dispatcherToHelper: Samples<DispatcherToHelper> = {
   hello: [hello("dispatcher")],
+  ready: [{ type: "ready" }],
   allocate: [{ type: "allocate", id: 1, owner, profile }],
   homes: [{ type: "homes", id: 0, uids: [] }, { type: "homes", id: 0, uids: [uid] }],
   unlock: [{ type: "unlock", id: 3, uid }],
@@ -362,8 +423,14 @@ const dispatcherToHelper: Samples<DispatcherToHelper> = {
       spec: {
         ...plainSpec,
         lend: [
-          { ...lend, at: null, skip_missing: true },
-          { ...lend, at: "/home/work/x", skip_missing: false },
+          { ...lend, at: null, skip_missing: true, unless: null, context: "none" },
+          {
+            ...lend,
+            at: "/home/work/x",
+            skip_missing: false,
+            unless: lend.name,
+            context: "required",
+          },
         ],
       },
     },
@@ -421,6 +488,10 @@ const helperToDispatcher: Samples<HelperToDispatcher> = {
       why: "no home",
       note: "x",
     },
+  ],
+  home: [
+    { type: "home", uid, unlocked: true, note: null },
+    { type: "home", uid, unlocked: false, note: "words" },
   ],
   locking: [{ type: "locking", uid, why: null }, { type: "locking", uid, why: "words" }],
   refused: errorCodes.map((code) => ({ type: "refused", id: 1, code, message: "words" })),
@@ -765,7 +836,9 @@ Deno.test("the options of the roles are as strict as messages", () => {
       network: "host",
       shipped_profiles: "/usr/share/appjail/profiles",
       admin_profiles: "/etc/appjail/profiles",
-      debug: false,
+      notify: "/run/systemd/notify",
+      listener: true,
+      log: { format: "text", journal: false, debug: false },
     }],
     dispatcher: [dispatcherOptions(), {
       bus: "unix:path=/run/bus",
@@ -776,13 +849,13 @@ Deno.test("the options of the roles are as strict as messages", () => {
       network: "none",
       shipped_profiles: null,
       admin_profiles: "/etc/appjail/profiles",
-      debug: true,
+      log: { format: "text", journal: false, debug: true },
     }],
     jailer: [jailerOptions(), {
       profile,
       uid,
       session_bus: "private",
-      proxy: false,
+      pipes: 0,
       groups: 0,
       memory: null,
     }],

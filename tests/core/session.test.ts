@@ -8,6 +8,7 @@ import {
   noSession,
   pulseCookie,
   type Session,
+  windowsBy,
 } from "../../core/session.ts";
 import { Random } from "../random.ts";
 
@@ -19,8 +20,10 @@ function lent(wish: Partial<DesktopWish>, session: Partial<Session> = {}): reado
     { ...noSession, ...session },
     people,
   )
-    .map(({ path, at, skip_missing, write }) =>
-      `${path} ${at}${skip_missing ? " if there" : ""}${write ? "" : " ro"}`
+    .map(({ path, at, skip_missing, write, unless, context }) =>
+      `${path} ${at}${skip_missing ? " if there" : ""}${write ? "" : " ro"}` +
+      (unless === null ? "" : ` without ${unless}`) +
+      (context === "none" ? "" : ` context ${context}`)
     );
 }
 
@@ -30,18 +33,32 @@ Deno.test("a profile that wants nothing of a desktop is lent nothing of it", () 
 
 Deno.test("Wayland is where the caller says, or where it usually is", () => {
   const wish = { display: "wayland" } as const;
-  deepEqual(lent(wish), ["/run/user/1000/wayland-0 /run/user/1100/wayland-0"]);
+  deepEqual(lent(wish), ["/run/user/1000/wayland-0 /run/user/1100/wayland-0 context wanted"]);
   deepEqual(lent(wish, { XDG_RUNTIME_DIR: "/run/x/", WAYLAND_DISPLAY: "wayland-7" }), [
-    "/run/x/wayland-7 /run/user/1100/wayland-0",
+    "/run/x/wayland-7 /run/user/1100/wayland-0 context wanted",
   ]);
   deepEqual(lent(wish, { WAYLAND_DISPLAY: "/tmp/compositor" }), [
-    "/tmp/compositor /run/user/1100/wayland-0",
+    "/tmp/compositor /run/user/1100/wayland-0 context wanted",
   ]);
+  deepEqual(lent({ display: "wayland-context" }), [
+    "/run/user/1000/wayland-0 /run/user/1100/wayland-0 context required",
+  ]);
+});
+
+Deno.test("by what windows are shown is told by what was lent, and how", () => {
+  const [socket] = desktopLends({ display: "auto", audio: "none" }, noSession, people);
+  ok(socket !== undefined);
+  equal(windowsBy([{ ...socket, context: true }]), "context");
+  equal(windowsBy([{ ...socket, context: false }]), "wayland");
+  equal(windowsBy([{ name: ".x11", at: "/tmp/.X11-unix/X3", context: false }]), "x11");
+  // Something else of that name, in ~/lent, is nothing that a program finds.
+  equal(windowsBy([{ name: socket.name, at: null, context: false }]), null);
+  equal(windowsBy([]), null);
 });
 
 Deno.test("by itself it is Wayland, and X11 only where there is none", () => {
   const wish = { display: "auto" } as const;
-  const wayland = "/run/user/1000/wayland-0 /run/user/1100/wayland-0 if there";
+  const wayland = "/run/user/1000/wayland-0 /run/user/1100/wayland-0 if there context wanted";
   deepEqual(lent(wish), [wayland]);
   deepEqual(lent(wish, { DISPLAY: ":0", WAYLAND_DISPLAY: "wayland-0" }), [wayland]);
   const x11 = "/tmp/.X11-unix/X3 /tmp/.X11-unix/X3 if there";
@@ -55,7 +72,11 @@ Deno.test("sound is by the socket that the profile names, or by those that there
   deepEqual(lent({ audio: "pulse" }, { PULSE_SERVER: "unix:/run/p/native" }), [
     "/run/p/native /run/user/1100/pulse/native",
   ]);
-  equal(lent({ audio: "auto" }).every((line) => line.includes(" if there")), true);
+  // PipeWire's own shows cameras, too, and is not needed where it serves PulseAudio's.
+  deepEqual(lent({ audio: "auto" }), [
+    "/run/user/1000/pulse/native /run/user/1100/pulse/native if there",
+    "/run/user/1000/pipewire-0 /run/user/1100/pipewire-0 if there without .pulse",
+  ]);
 });
 
 Deno.test("PulseAudio's cookie is in the owner's home, and wanted by whoever wants PulseAudio", () => {

@@ -46,7 +46,7 @@ function proxies(world: World): readonly number[] {
   });
 }
 
-const programs = ["dbus-daemon", "xdg-dbus-proxy", "gdbus"];
+const programs = ["dbus-daemon", "xdg-dbus-proxy", "gdbus", "gjs"];
 
 deskTest("the owner's session bus, filtered", programs, profiles, async (t, world, desk) => {
   await desk.sessionBus();
@@ -154,13 +154,39 @@ deskTest("the owner's session bus, filtered", programs, profiles, async (t, worl
       assert.equal((await call("notify", notifications, "again")).code, 0);
     });
 
-    await t.step("and one that a new daemon finds alive goes on", async () => {
-      assert.equal((await run("notify", "--detach", "--", "sleep", "1000")).code, 0);
+    await t.step("and one that a new daemon finds alive goes on, and is heard", async () => {
+      // More than a pipe holds is refused while nobody listens.
+      const script = `
+        const { Gio, GLib } = imports.gi;
+        const bus = Gio.bus_get_sync(Gio.BusType.SESSION, null);
+        while (!GLib.file_test("go", GLib.FileTest.EXISTS)) GLib.usleep(10000);
+        for (let count = 0; count < 2000; count++) {
+          try {
+            bus.call_sync("${secrets}", "/", "a.b", "C", null, null, 0, 5000, null);
+          } catch {}
+        }
+        GLib.file_set_contents("done", "");
+        GLib.usleep(1e9);`;
+      const words = ["--detach", "--cwd", "/home/notify", "--", "gjs", "-c", script];
+      assert.equal((await run("notify", ...words)).code, 0);
       await world.stopDaemon();
+      const home = `${world.data}/${firstUid}`;
+      await Deno.writeTextFile(`${home}/go`, "");
+      await until(
+        "it was refused all of it",
+        () => Deno.stat(`${home}/done`).catch(() => undefined),
+      );
       await world.startDaemon();
+      const before = world.log.length;
       const { code, stderr } = await call("notify", notifications, "after");
       assert.equal(code, 0, stderr);
       assert.deepEqual(calls.at(-1)?.args[2], "after");
+      assert.notEqual((await call("notify", secrets)).code, 0);
+      const line = `jail notify: the bus refused it: ${secrets} call `;
+      await until("it is told", () => world.log.slice(before).includes(line));
+      const log = `${world.runtime}/jails/${firstUid}/bus-log`;
+      assert.deepEqual([(await Deno.stat(log)).isFifo, (await Deno.stat(log)).uid], [true, 0]);
+      assert.notEqual((await desk.run("cat", log)).code, 0);
       await world.client(["stop", "notify"], { uid: uA });
       await until("the proxy has ended", () => proxies(world).length === 0);
     });

@@ -6,7 +6,8 @@
  */
 import assert from "node:assert/strict";
 import { accountOf } from "../../core/accounts.ts";
-import { type Picture, readPng, readXwd } from "./picture.ts";
+import { searchPath } from "../../core/environment.ts";
+import { coloursOf, type Picture, readPng, readXwd } from "./picture.ts";
 import {
   execute,
   isRoot,
@@ -41,20 +42,41 @@ export function withProfiles(
         await Deno.writeTextFile(`${folder}/admin/${name}.toml`, text);
       }
     },
-    wrap: ownEtc.wrap,
+    wrap: (words, folder) => ownEtc.wrap(options.wrap?.(words, folder) ?? words, folder),
   };
 }
 
-/** Those that come with the program. */
-const shippedProfiles = Deno.realPathSync(`${import.meta.dirname}/../../profiles`);
+/**
+ * Words that first change the daemon's own view of the machine's files: a script for the mount namespace
+ * that it has for itself. `$0` is the scratch folder.
+ */
+export function changed(script: string): Required<Pick<WorldOptions, "wrap">> {
+  return {
+    wrap: (words, folder) => ["sh", "-c", `set -e; ${script}; exec "$@"`, folder, ...words],
+  };
+}
 
-/** Whether a program is there: in the folders where Debian has those of its users. */
+/** The daemon's own view of a machine on which a program is not installed. */
+export function without(program: string): Required<Pick<WorldOptions, "wrap">> {
+  return changed(
+    'mkdir "$0/less"; mount -t tmpfs tmpfs "$0/less"; mkdir "$0/less/upper" "$0/less/work"; ' +
+      'mount -t overlay -o "lowerdir=/usr/bin,upperdir=$0/less/upper,workdir=$0/less/work" ' +
+      `overlay /usr/bin; rm /usr/bin/${program}`,
+  );
+}
+
+/** Those that come with the program. */
+export const shippedProfiles: string = Deno.realPathSync(`${import.meta.dirname}/../../profiles`);
+
+/** Whether a program is there: where a jail looks for it, and where Debian has those of services. */
 export function hasProgram(program: string): boolean {
-  try {
-    return Deno.statSync(`/usr/bin/${program}`).isFile;
-  } catch {
-    return false;
-  }
+  return [...searchPath.split(":"), "/usr/libexec"].some((folder) => {
+    try {
+      return Deno.statSync(`${folder}/${program}`).isFile;
+    } catch {
+      return false;
+    }
+  });
 }
 
 /** A test of a world and a desktop, which needs some programs: without one of them it is ignored. */
@@ -77,6 +99,21 @@ export function deskTest(
     },
   });
 }
+
+/** A window, as its compositor or its X server has it. */
+export interface Window {
+  readonly title: string;
+  readonly on: "wayland" | "x11";
+}
+
+export interface XServerOptions {
+  readonly width?: number;
+  readonly height?: number;
+  readonly words?: readonly string[];
+}
+
+/** The colour of weston's screen. */
+export const background = 0x204060;
 
 /** The desktop of uA. */
 export class Desk implements AsyncDisposable {
@@ -146,11 +183,12 @@ export class Desk implements AsyncDisposable {
     return await Deno.readTextFile(`${this.folder}/${name}.log`).catch(() => "");
   }
 
-  /** Waits for a socket. */
+  /** Waits for somebody who answers at a socket: it has its name before. listen(2). */
   async #listens(name: string, socket: string): Promise<void> {
     await until(`${name} listens`, async () => {
-      const status = await Deno.lstat(socket).catch(() => undefined);
-      return status?.isSocket;
+      const connection = await Deno.connect({ transport: "unix", path: socket }).catch(() => {});
+      connection?.close();
+      return connection !== undefined;
     }).catch(async (error) => {
       throw new Error(`${name}: ${await this.log(name)}`, { cause: error });
     });
@@ -158,22 +196,56 @@ export class Desk implements AsyncDisposable {
 
   /** A Wayland compositor, with a screen of 640 × 480 in one colour. weston(1). */
   async compositor(): Promise<void> {
+    await this.#weston(["--backend=headless-backend.so", "--width=640", "--height=480"]);
+    await until(
+      "the background is drawn",
+      async () => (await this.screenshot()).pixels.every((colour) => colour === background),
+    );
+  }
+
+  /**
+   * A desktop for programs of both kinds, with a keyboard and a mouse, which a headless compositor has
+   * not: an X server, and on it, as large as its screen, a compositor.
+   */
+  async bothServers(width = 1280, height = 900): Promise<void> {
+    await this.xServer({ width, height });
+    await this.#weston(["--backend=x11-backend.so", `--width=${width}`, `--height=${height}`]);
+    await until("the background is drawn", async () => {
+      // All but the mouse's pointer.
+      const drawn = coloursOf(await this.xScreen()).get(background) ?? 0;
+      return drawn > 0.99 * width * height;
+    });
+  }
+
+  /** Starts weston, with a background of one colour and nothing else. */
+  async #weston(words: readonly string[]): Promise<void> {
     const settings = `${this.folder}/weston.ini`;
     await Deno.writeTextFile(
       settings,
-      "[core]\nidle-time=0\n[shell]\npanel-position=none\nbackground-color=0xff204060\n",
+      `[core]\nidle-time=0\n[shell]\npanel-position=none\nbackground-color=0xff${
+        background.toString(16)
+      }\n`,
     );
     this.env["WAYLAND_DISPLAY"] = "wayland-7";
     this.start("weston", [
-      ...["weston", "--backend=headless-backend.so", "--use-pixman", "--socket=wayland-7"],
-      // A screenshot is for those who debug.
-      ...["--width=640", "--height=480", "--debug", `--config=${settings}`],
+      ...["weston", ...words, "--use-pixman", "--socket=wayland-7", `--config=${settings}`],
+      // Screenshots, and what windows there are, are for those who debug.
+      "--debug",
     ]);
     await this.#listens("weston", `${this.folder}/wayland-7`);
-    await until(
-      "the background is drawn",
-      async () => (await this.screenshot()).pixels.every((colour) => colour === 0x204060),
-    );
+  }
+
+  /** What windows there are, where both servers run. weston-debug(1), xwininfo(1). */
+  async windows(): Promise<readonly Window[]> {
+    const scene = await this.done("weston-debug", "scene-graph");
+    const tree = await this.done("xwininfo", "-root", "-children");
+    return [
+      ...[...scene.matchAll(/, top-level window '(.*)' of .*, 0x[0-9a-f]+\):$/gm)]
+        .map(([, title = ""]): Window => ({ title, on: "wayland" })),
+      ...[...tree.matchAll(/^ +0x[0-9a-f]+ "(.*)": \((?:"(.*?)" ".*")?\) /gm)]
+        .filter(([, , program = ""]) => !/^(?:weston-1)?$/.test(program))
+        .map(([, title = ""]): Window => ({ title, on: "x11" })),
+    ];
   }
 
   /** What the compositor shows. */
@@ -189,11 +261,11 @@ export class Desk implements AsyncDisposable {
   }
 
   /**
-   * An X server with a screen of 320 × 240 that lets in who has its cookie. Xvfb(1).
+   * An X server with a small screen that lets in who has its cookie. Xvfb(1).
    *
-   * @param more further words for it
+   * @param words further words for it
    */
-  async xServer(...more: readonly string[]): Promise<void> {
+  async xServer({ width = 320, height = 240, words = [] }: XServerOptions = {}): Promise<void> {
     // Only root can make it; a machine without a desktop may have none.
     const sockets = "/tmp/.X11-unix";
     const made = await Deno.mkdir(sockets).then(() => true, () => false);
@@ -210,7 +282,7 @@ export class Desk implements AsyncDisposable {
     await this.done("xauth", "-q", "-f", authority, "add", ":0", ".", cookie);
     this.start("xvfb", [
       ...["Xvfb", "-displayfd", "1", "-auth", authority, "-noreset", "-nolisten", "tcp"],
-      ...["-screen", "0", "320x240x24", "-fbdir", this.folder, ...more],
+      ...["-screen", "0", `${width}x${height}x24`, "-fbdir", this.folder, ...words],
     ]);
     const number = await until(
       "Xvfb tells its number",
@@ -241,6 +313,29 @@ export class Desk implements AsyncDisposable {
     });
   }
 
+  /** PipeWire without a card, and who connects its streams, which needs a session bus. pipewire(1). */
+  async pipeWire(): Promise<void> {
+    await this.sessionBus();
+    this.start("pipewire", ["pipewire"]);
+    await this.#listens("pipewire", `${this.folder}/pipewire-0`);
+    const sink = "factory.name=support.null-audio-sink node.name=nowhere media.class=Audio/Sink " +
+      "object.linger=true audio.position=[FL FR]";
+    await this.done("pw-cli", "create-node", "adapter", `{ ${sink} }`);
+    this.start("wireplumber", ["wireplumber"]);
+    await until("the sink is the default one", async () => {
+      const { stdout } = await this.run("pw-metadata", "0", "default.audio.sink");
+      return stdout.includes("nowhere");
+    }).catch(async (error) => {
+      throw new Error(`wireplumber: ${await this.log("wireplumber")}`, { cause: error });
+    });
+  }
+
+  /** PipeWire's own server for those who speak to PulseAudio. pipewire-pulse(1). */
+  async pipeWirePulse(): Promise<void> {
+    this.start("pipewire-pulse", ["pipewire-pulse"]);
+    await this.#listens("pipewire-pulse", `${this.folder}/pulse/native`);
+  }
+
   /** A session bus. dbus-daemon(1). */
   async sessionBus(): Promise<void> {
     const socket = `${this.folder}/bus`;
@@ -259,6 +354,22 @@ export class Desk implements AsyncDisposable {
     ]);
     this.env["DBUS_SESSION_BUS_ADDRESS"] = `unix:path=${socket}`;
     await this.#listens("dbus-daemon", socket);
+  }
+
+  /** The portals, as GNOME has them: they need a session bus and an X server. */
+  async portals(): Promise<void> {
+    this.env["XDG_CURRENT_DESKTOP"] = "GNOME";
+    for (
+      const [program, name] of [
+        ["xdg-permission-store", "org.freedesktop.impl.portal.PermissionStore"],
+        ["xdg-desktop-portal-gtk", "org.freedesktop.impl.portal.desktop.gtk"],
+        ["xdg-desktop-portal", "org.freedesktop.portal.Desktop"],
+      ] as const
+    ) {
+      this.start(program, [`/usr/libexec/${program}`]);
+      const { code } = await this.run("gdbus", "wait", "--session", "--timeout", "20", name);
+      assert.equal(code, 0, `${program}: ${await this.log(program)}`);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readText } from "../../core/kernel.ts";
 import { type Desk, deskTest, withProfiles } from "./desk.ts";
 import { coloursOf, readPng } from "./picture.ts";
+import { filtersOf } from "./sandbox.ts";
 import { appProcesses, firstUid, uA, until } from "../jail/world.ts";
 
 const green = 0x00c040;
@@ -38,12 +39,6 @@ function firefoxes(): { readonly main: readonly number[]; readonly content: read
     content: found.filter((one) => isContent(one) && one.words.includes("tab"))
       .map(({ pid }) => pid),
   };
-}
-
-/** How many filters for system calls a process is under. proc_pid_status(5). */
-function filtersOf(pid: number): number {
-  const status = readText(`/proc/${pid}/status`) ?? "";
-  return Number(/^Seccomp_filters:\s*(\d+)$/m.exec(status)?.[1] ?? 0);
 }
 
 async function isOwners(path: string): Promise<void> {

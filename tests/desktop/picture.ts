@@ -1,6 +1,7 @@
 /**
  * What is on a screen, as pixels: from a PNG file, as weston's screenshooter writes it, or from an
- * XWD file, as Xvfb keeps it. Only what those two write is read; anything else is an error.
+ * XWD file, as Xvfb keeps it. Only what those two write is read; anything else is an error. And back
+ * into a PNG file, for people.
  *
  * @module
  */
@@ -51,6 +52,57 @@ export async function readPng(bytes: Uint8Array<ArrayBuffer>): Promise<Picture> 
   return { width, height, pixels };
 }
 
+/** Writes 8 bits a channel, without alpha and filters. */
+export async function writePng(
+  { width, height, pixels }: Picture,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const stride = width * 3 + 1;
+  const raw = new Uint8Array(stride * height);
+  for (const [at, colour] of pixels.entries()) {
+    const begin = Math.floor(at / width) * stride + 1 + (at % width) * 3;
+    raw.set([colour >> 16, colour >> 8 & 0xff, colour & 0xff], begin);
+  }
+  const deflated = new Blob([raw]).stream().pipeThrough(new CompressionStream("deflate"));
+  const header = new DataView(new ArrayBuffer(13));
+  header.setUint32(0, width);
+  header.setUint32(4, height);
+  // 8 bits, of red, green and blue.
+  header.setUint16(8, 0x0802);
+  return await concatenated([
+    Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a),
+    chunk("IHDR", new Uint8Array(header.buffer)),
+    chunk("IDAT", new Uint8Array(await new Response(deflated).arrayBuffer())),
+    chunk("IEND", new Uint8Array()),
+  ]);
+}
+
+async function concatenated(
+  parts: readonly Uint8Array<ArrayBuffer>[],
+): Promise<Uint8Array<ArrayBuffer>> {
+  return new Uint8Array(await new Blob([...parts]).arrayBuffer());
+}
+
+/** PNG Specification, section 5.3. */
+function chunk(type: string, data: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(12 + data.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, data.length);
+  bytes.set(new TextEncoder().encode(type), 4);
+  bytes.set(data, 8);
+  view.setUint32(8 + data.length, checksum(bytes.subarray(4, 8 + data.length)));
+  return bytes;
+}
+
+/** CRC-32, as the PNG Specification has it in annex D. */
+function checksum(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return ~crc >>> 0;
+}
+
 /** Undoes what a row was filtered with, in place. PNG Specification, section 9. */
 function unfilter(type: number, row: Uint8Array, above: Uint8Array, channels: number): void {
   for (let at = 0; at < row.length; at++) {
@@ -94,6 +146,14 @@ export function coloursOf({ pixels }: Picture): ReadonlyMap<number, number> {
   const found = new Map<number, number>();
   for (const colour of pixels) found.set(colour, (found.get(colour) ?? 0) + 1);
   return found;
+}
+
+/** How many pixels have about this colour: what a program draws may have gone through a profile. */
+export function countAlmost({ pixels }: Picture, colour: number): number {
+  const channels = [16, 8, 0];
+  return pixels.filter((pixel) =>
+    channels.every((shift) => Math.abs((pixel >> shift & 0xff) - (colour >> shift & 0xff)) < 32)
+  ).length;
 }
 
 /** What differs between two pictures of one size: how many pixels, and the box around them. */

@@ -8,6 +8,7 @@ const profiles = withProfiles({
   window: 'display = "wayland"',
   blind: 'display = "none"',
   either: 'display = "auto"',
+  demanding: 'display = "wayland-context"',
 });
 
 deskTest("Wayland", ["weston", "weston-simple-shm"], profiles, async (t, world, desk) => {
@@ -36,6 +37,23 @@ deskTest("Wayland", ["weston", "weston-simple-shm"], profiles, async (t, world, 
     const { stdout } = await world.client(["run", "-p", "window", "sh", "-c", script], options);
     assert.deepEqual(stdout.split("\n"), ["bus", "wayland-0", "wayland-0", ""]);
   });
+
+  await t.step(
+    "Debian's makes no security contexts: its socket is lent as it is, and so it is told",
+    async () => {
+      const as = { uid: uA, env: desk.env };
+      const { stderr } = await world.client(["run", "-v", "-p", "window", "true"], as);
+      assert.match(stderr, /has your compositor's own socket, without a security context/);
+      const [{ lends }] = (await world.status(uA)).filter(({ profile }) => profile === "window");
+      assert.deepEqual(lends.map(({ context }: { context: boolean }) => context), [false]);
+      assert.match(world.log, /the compositor: it makes no security contexts/);
+      const { stdout } = await world.client(["plan", "window"], as);
+      assert.match(stdout, /^windows .*own socket: your compositor makes no security contexts$/m);
+      const demanding = await world.client(["run", "-p", "demanding", "true"], as);
+      assert.equal(demanding.code, 111, demanding.stderr);
+      assert.match(demanding.stderr, /no security context of the compositor: it makes no/);
+    },
+  );
 
   // What has found a compositor draws until it is ended: that is 124. timeout(1).
   const tried = async (profile: string, uid: number, script: string): Promise<number> => {

@@ -112,7 +112,7 @@ deskTest("X11", programs, profiles, async (t, world, desk) => {
 });
 
 deskTest("an X server that makes no cookies", programs, profiles, async (_t, world, desk) => {
-  await desk.xServer("-extension", "SECURITY");
+  await desk.xServer({ words: ["-extension", "SECURITY"] });
   // Of root's, as under most display managers: the socket is not the owner's.
   const { DISPLAY = "" } = desk.env;
   const socket = `/tmp/.X11-unix/X${DISPLAY.slice(1)}`;

@@ -2,13 +2,14 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { SystemError } from "../../ipc/errno.ts";
 import { Fd, isGone, open, pipe, readSome, setNonblocking } from "../../ipc/fd.ts";
-import { check, sys, syscall } from "../../ipc/libc.ts";
+import { AF_UNIX, arena, check, SOCK_STREAM, sys, syscall } from "../../ipc/libc.ts";
 import { poller } from "../../ipc/poller.ts";
 import {
   accept,
   connect,
   hasLeft,
   listen,
+  listensAt,
   maxDescriptors,
   pair,
   peerOf,
@@ -271,4 +272,35 @@ Deno.test("what is no socket is told as none", () => {
   throws(() => send(write.number, bytesOf("x")), { code: "ENOTSOCK" });
   using closed = new Fd(-1);
   throws(() => receive(closed.number), { code: "EBADF" });
+});
+
+Deno.test("a descriptor that listens for streams tells where, and no other does", () => {
+  using scratch = new Scratch();
+  const path = `${scratch.path}/${"x".repeat(90 - scratch.path.length)}ü`;
+  using listener = listen(path);
+  equal(listensAt(listener.number), path);
+  using client = connect(path);
+  using accepted = accept(listener.number);
+  equal(listensAt(client.number), undefined);
+  equal(listensAt(accepted?.number ?? -1), undefined);
+  const [one, other] = pair();
+  using _one = one;
+  using _other = other;
+  equal(listensAt(one.number), undefined);
+  using file = open("/dev/null", 0);
+  equal(listensAt(file.number), undefined);
+  equal(listensAt(-1), undefined);
+  // Not for streams, and not at a path.
+  const SOCK_SEQPACKET = 5;
+  using packets = new Fd(check(syscall(sys.socket, AF_UNIX, SOCK_SEQPACKET), "socket"));
+  using nameless = new Fd(check(syscall(sys.socket, AF_UNIX, SOCK_STREAM), "socket"));
+  for (const socket of [packets, nameless]) {
+    // unix(7): a bind of nothing but the family takes an abstract name that is free.
+    arena.reset();
+    const place = arena.take(2);
+    arena.view.setUint16(place, AF_UNIX, true);
+    check(syscall(sys.bind, socket.number, arena.addressOf(place), 2), "bind");
+    check(syscall(sys.listen, socket.number, 1), "listen");
+    equal(listensAt(socket.number), undefined);
+  }
 });

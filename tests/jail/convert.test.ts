@@ -9,10 +9,11 @@ import { poller } from "../../ipc/poller.ts";
 import { pair } from "../../ipc/socket.ts";
 import { openLock, openPidfd, spawn, tryLock } from "../../core/kernel.ts";
 import { roleEnvironment } from "../../core/launch.ts";
+import { plainStyle } from "../../core/log.ts";
 import { allPids } from "../../core/process.ts";
 import {
-  type ConverterOptions,
   type ConverterToHelper,
+  type ConverterWork,
   fromConverter,
   type HelperToConverter,
   type VolumeKind,
@@ -26,7 +27,7 @@ import { execute, firstUid, jailTest, program, publicFolder, until } from "./wor
 
 type Answer = Exclude<ConverterToHelper, { readonly type: "progress" }>;
 // deno-lint-ignore no-explicit-any -- what options there are is the converter's to check
-type Options = Readonly<Record<string, any>> | ConverterOptions;
+type Options = Readonly<Record<string, any>> | ConverterWork;
 
 /** A folder on a disk of its own, with homes, volumes, and what is mounted. */
 class Bench implements AsyncDisposable {
@@ -137,7 +138,7 @@ class Converting implements AsyncDisposable {
     assert(tryLock(lock), "somebody is still at work");
     using nothing = open("/dev/null", 2);
     using input = passphrases === undefined ? undefined : pipeWith(passphrases);
-    const words = [...program(), "converter", JSON.stringify(options)];
+    const words = [...program(), "converter", JSON.stringify({ log: plainStyle, work: options })];
     // A checkout's modules are found through the environment.
     const env = Deno.env.has("APPJAIL_EXE") ? roleEnvironment : Deno.env.toObject();
     this.pid = spawn({

@@ -52,6 +52,16 @@ jailTest("a jail may use a device that its owner may use, by its group", async (
       assert.equal(await world.shell("bare", tries, { uid: uA }), "none");
       assert.equal(await world.shell("bare", "id -G | wc -w", { uid: uA }), "1");
     });
+    await t.step("and with a device what the kernel tells of them all, to be read", async () => {
+      const look = `ls /sys 2>/dev/null; if test -e /sys/devices/virtual/mem/null/uevent; then
+        cat /sys/devices/virtual/mem/null/uevent; fi; grep -c ' /sys.* ro,' /proc/mounts`;
+      assert.equal(
+        await world.shell("has", look, { uid: uA }),
+        "block\nbus\nclass\ndev\ndevices\nMAJOR=1\nMINOR=3\nDEVNAME=null\nDEVMODE=0666\n5",
+      );
+      const without = await world.shell("bare", `${look}; true`, { uid: uA });
+      assert.equal(without, "0");
+    });
     await t.step("none by what somebody else than root may have put there", async () => {
       // As in /dev/shm, where what a file says of itself may be anybody's invention.
       const theirs = `${folder}/theirs`;

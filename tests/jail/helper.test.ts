@@ -74,7 +74,15 @@ jailTest("a uid that was never given is refused, whoever's it is", async () => {
   assert.equal(await world.shell("mine", "id -u", { uid: uA }), String(firstUid));
 });
 
-const lent = { name: "x", path: "/tmp", write: false, at: null, skip_missing: false };
+const lent = {
+  name: "x",
+  path: "/tmp",
+  write: false,
+  at: null,
+  skip_missing: false,
+  unless: null,
+  context: "none",
+};
 /** Names and paths that there must not be. */
 const wrongNames: readonly unknown[] = [
   ...[
@@ -101,6 +109,10 @@ const wrongLends: readonly unknown[] = [
   ...["home", "", "/a\0", 5].map((at) => ({ ...lent, at })),
   { ...lent, write: "yes" },
   { ...lent, skip_missing: null },
+  { ...lent, context: true },
+  { ...lent, context: "always" },
+  { ...lent, unless: "" },
+  { ...lent, unless: "../x" },
   { ...lent, device: true },
 ];
 

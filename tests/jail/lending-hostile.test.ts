@@ -312,6 +312,8 @@ jailTest(
       write: false,
       at: at % 2 === 0 ? `/mnt/${at}` : null,
       skip_missing: false,
+      context: "none",
+      unless: null,
     }));
     const jail = `${world.runtime}/jails/${firstUid}`;
     const lent = (): number => mountsBelow(`${jail}/lend`).length;

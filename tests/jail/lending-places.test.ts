@@ -15,8 +15,9 @@ import {
   refused,
   unlend,
 } from "./lent.ts";
+import { person, personsGroup, withPerson } from "./person.ts";
 import { StandIn } from "./stand-in.ts";
-import { execute, firstUid, jailTest, ownEtc, themeTest, uA, until, World } from "./world.ts";
+import { execute, firstUid, jailTest, themeTest, uA, until, World } from "./world.ts";
 
 /** Runs a command that has to succeed. */
 async function must(...words: readonly string[]): Promise<void> {
@@ -176,7 +177,8 @@ jailTest("what a jail is lent from the start is there, all of it, or the jail is
   const before = mountsBelow(world.runtime);
   const music = await folderOf(world, "music");
   await fileOf(`${music}/song`, "la\n");
-  const some = { name: "music", path: music, write: true, at: null, skip_missing: false };
+  const wanted = { write: true, at: null, skip_missing: false, unless: null, context: "none" };
+  const some = { name: "music", path: music, ...wanted };
   const at = (place: string, name = "music", path = music) => ({ ...some, name, path, at: place });
   {
     using dispatcher = await StandIn.take(world);
@@ -226,22 +228,27 @@ jailTest("what a jail is lent from the start is there, all of it, or the jail is
     assert.deepEqual(mountsBelow(world.runtime), before);
     await Deno.remove(`${world.data}/${firstUid}/trap`);
     const places = [at("/home/work/.config/Music"), at("/mnt/song", "song", `${music}/song`)];
-    dispatcher.say(start(++id, [...places, { ...missing, skip_missing: true }]));
+    const instead = { ...at("/mnt/instead", "instead"), unless: "song" };
+    const other = { ...at("/mnt/other", "other"), unless: "no" };
+    const absent = { ...missing, skip_missing: true };
+    dispatcher.say(start(++id, [instead, other, ...places, absent]));
     const said = [await dispatcher.hear(), await dispatcher.hear(), await dispatcher.hear()];
     assert.deepEqual(said.map((one) => one?.type), ["lends", "starting", "started"]);
   }
   // The next dispatcher is told of it.
   const [jail] = await until("it is adopted", async () => {
     const all = await world.status(uA);
-    return all[0]?.lends.length === 2 ? all : undefined;
+    return all[0]?.lends.length === 3 ? all : undefined;
   });
   assert.deepEqual(jail.lends.map((one: { at: string }) => one.at), [
     "/home/work/.config/Music",
     "/mnt/song",
+    // "no" is not there, so what is only for its place is.
+    "/mnt/other",
   ]);
   const script =
     "cat ~/.config/Music/song ~/lent/music/song /mnt/song; echo x > ~/.config/Music/new; ls ~/lent; ls /mnt";
-  assert.equal(await inside(world, "work", script), "la\nla\nla\nmusic\nsong\nsong");
+  assert.equal(await inside(world, "work", script), "la\nla\nla\nmusic\nother\nsong\nother\nsong");
   assert.equal((await Deno.stat(`${music}/new`)).uid, uA);
   const { code, stderr } = await world.client(["unlend", "work", "music"], { uid: uA });
   assert.equal(code, 111);
@@ -252,24 +259,6 @@ jailTest("what a jail is lent from the start is there, all of it, or the jail is
   assert.equal((await world.client(["stop", "work"], { uid: uA })).code, 0);
   assert.deepEqual(mountsBelow(world.runtime), before);
 });
-
-/** Somebody with a home, whom only the daemon knows. */
-const person = 46_123;
-const personsGroup = 46_124;
-const withPerson = {
-  ...ownEtc,
-  before: async (folder: string) => {
-    await ownEtc.before(folder);
-    await Deno.writeTextFile(
-      `${folder}/etc/passwd`,
-      `pat:x:${person}:${personsGroup}::${folder}/pat:/bin/sh\n`,
-      { append: true },
-    );
-    await Deno.mkdir(`${folder}/pat`);
-    await Deno.chown(`${folder}/pat`, person, personsGroup);
-    await Deno.chmod(`${folder}/pat`, 0o700);
-  },
-};
 
 themeTest("a person's home has a folder for each profile", withPerson, async (t, world) => {
   const home = `${world.folder}/pat`;

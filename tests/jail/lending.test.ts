@@ -261,8 +261,8 @@ themeTest("what is lent to a jail that runs", { linger: 1 }, async (t, world) =>
     assert.deepEqual(
       [{ ...one, until: 0 }, other],
       [
-        { name: "docs", path: docs, write: false, until: 0, at: null },
-        { name: "a b", path: `${docs}/letter`, write: true, until: null, at: null },
+        { name: "docs", path: docs, write: false, until: 0, at: null, context: false },
+        { name: "a b", path: `${docs}/letter`, write: true, until: null, at: null, context: false },
       ],
     );
     const { stdout } = await world.client(["status"], { uid: uA });

@@ -139,6 +139,7 @@ export async function execute(
 const openPolicy = `  <policy context="default">
     <allow user="*"/>
     <allow send_type="method_call"/>
+    <allow send_type="signal"/>
     <allow send_requested_reply="true" send_type="method_return"/>
     <allow send_requested_reply="true" send_type="error"/>
     <allow receive_type="method_call"/>
@@ -270,7 +271,7 @@ export class World implements AsyncDisposable {
         this.#daemon = undefined;
         throw new Error(`the daemon ended:\n${said}`);
       }
-      return /dispatcher: ready/.test(said) &&
+      return /dispatcher(?:: |","message":")ready/.test(said) &&
         (this.#options.bus !== true || said.includes("on the bus as"));
     });
   }
