@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { folderOf } from "./lent.ts";
 import { shell } from "./volumes.ts";
-import { execute, jailTest, ownEtc, uA, until, World } from "./world.ts";
+import { execute, firstUid, jailTest, ownEtc, uA, until, World } from "./world.ts";
 
 jailTest("a jail starts although its owner's settings lie where nobody answers", async () => {
   await using world = await World.start({
@@ -88,3 +88,31 @@ jailTest("streams that lie where nobody answers hold up no other person", async 
     await server.status;
   }
 });
+
+jailTest(
+  "what somebody has mounted where a proxy listens is taken away, and not looked at",
+  async () => {
+    await using world = await World.start();
+    await world.run("work", ["true"]);
+    const place = `${world.runtime}/buses/${firstUid}`;
+    const cipher = await folderOf(world, "cipher", 0);
+    await folderOf(world, place);
+    await shell('gocryptfs -q -init -extpass "echo x" "$1"', cipher);
+    const args = ["-q", "-fg", "-allow_other", "-extpass", "echo x", cipher, place];
+    const server = new Deno.Command("gocryptfs", { args, stdin: "null", stderr: "null" }).spawn();
+    try {
+      await until(
+        "it is mounted",
+        async () => (await Deno.readTextFile("/proc/mounts")).includes(` ${place} fuse`),
+      );
+      server.kill("SIGSTOP");
+      assert.equal((await world.client(["stop", "work"])).code, 0);
+      assert.equal(await world.run("work", ["echo", "hello"]), "hello");
+      assert.deepEqual([...Deno.readDirSync(`${world.runtime}/buses`)], []);
+    } finally {
+      server.kill("SIGCONT");
+      await execute(["umount", "-l", place]);
+      await server.status;
+    }
+  },
+);
