@@ -70,7 +70,7 @@ export class DocsWorld implements AsyncDisposable {
     const program = Deno.env.get("APPJAIL_EXE");
     assert(program !== undefined, "APPJAIL_EXE has to name what is tested, as deno task test does");
     return {
-      PATH: `${program.replace(/\/[^/]*$/, "")}:/usr/local/bin:/usr/bin:/bin`,
+      PATH: `${program.replace(/\/[^/]*$/, "")}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin`,
       HOME: "/home/alice",
       USER: "alice",
       LANG: "C.UTF-8",

@@ -28,6 +28,7 @@ export const longest: readonly string[] = [
   "tests/package/machine.test.ts",
   "tests/jail/vault-failures.test.ts",
   "tests/jail/convert.test.ts",
+  "tests/docs.test.ts",
   "tests/jail/copy.test.ts",
   "tests/jail/crash.test.ts",
   "tests/jail/jailer.test.ts",
