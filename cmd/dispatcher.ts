@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { isPipe, Strangers } from "../ipc/aside.ts";
 import { Channel, drop, type Incoming } from "../ipc/channel.ts";
 import { Fd } from "../ipc/fd.ts";
 import { poller } from "../ipc/poller.ts";
@@ -69,11 +70,14 @@ const connectionsEach = 600;
 const connectionsMost = 4000;
 /** How many bytes of requests one uid may have us keep. */
 const roomEach = 64 * 1024 * 1024;
+/** How many files that one uid has handed over may be on their way to be closed. */
+const unclosedEach = 64;
 
 /** Somebody who is connected, however often. */
 interface Caller {
   connections: number;
   readonly room: Room;
+  readonly strangers: Strangers;
 }
 
 /** Runs the dispatcher until the helper is gone. */
@@ -216,11 +220,17 @@ class Door {
     const parsed = parse(ownerUid, peer.uid);
     if ("wrong" in parsed) return;
     const uid = parsed.value;
-    const caller = this.#callers.get(uid) ?? { connections: 0, room: new Room(roomEach) };
+    const caller = this.#callers.get(uid) ??
+      { connections: 0, room: new Room(roomEach), strangers: new Strangers() };
     this.#callers.set(uid, caller);
     caller.connections++;
     this.#total++;
-    using channel: ClientChannel = new Channel(held, fromClient, caller.room);
+    using channel: ClientChannel = new Channel(
+      held,
+      fromClient,
+      caller.room,
+      caller.strangers,
+    );
     const visitor: Visitor = {
       channel,
       asker: { uid, pid: peer.pid },
@@ -234,6 +244,12 @@ class Door {
       if (caller.connections > connectionsEach || this.#total > connectionsMost) {
         throw new AppjailError("limit", "Too many requests at a time: wait until some have ended");
       }
+      if (caller.strangers.pending > unclosedEach) {
+        throw new AppjailError(
+          "limit",
+          "Files that you have handed over cannot be closed: their file system does not answer",
+        );
+      }
       await this.#converse(visitor);
     } catch (thrown) {
       const error = asAppjailError(thrown);
@@ -245,7 +261,8 @@ class Door {
       await within(channel.drain(), 1000, () => new Error()).catch(() => {});
     } finally {
       this.#total--;
-      if (--caller.connections === 0) this.#callers.delete(uid);
+      caller.connections--;
+      if (caller.connections === 0 && caller.strangers.pending === 0) this.#callers.delete(uid);
     }
   }
 
@@ -765,7 +782,9 @@ function pipesIn(
   if (incoming === undefined) throw new AppjailError("cancelled", "The client has left");
   const { message, descriptors } = incoming;
   if (message.type === "passphrase" && message.pipes === (purpose === "new" ? 2 : 1)) {
-    return descriptors;
+    if (descriptors.every(isPipe)) return descriptors;
+    drop(incoming);
+    throw new AppjailError("protocol", "A passphrase comes through a pipe");
   }
   drop(incoming);
   throw new AppjailError("protocol", `"${message.type}" is no answer`);

@@ -41,6 +41,7 @@ import {
   removeFolder,
   spawn,
   statusAt,
+  unmount,
 } from "../core/kernel.ts";
 import { socketProblem } from "../core/lending.ts";
 import { roleEnvironment } from "../core/launch.ts";
@@ -231,6 +232,9 @@ export class Buses {
 
   /** Takes away where the proxy of a jail that is gone has listened. */
   clear(uid: AppUid): void {
+    // Its owner, whose folder it was for a moment, may have mounted something there: FUSE, say, whose
+    // server need not answer.
+    while (unmount(`${this.#path}/${uid}`));
     try {
       using folder = openFolder(this.#folder, String(uid));
       for (const name of namesIn(folder)) removeFile(folder, name);

@@ -9,6 +9,7 @@
  * @module
  */
 import { isErrno } from "../ipc/errno.ts";
+import { Strangers } from "../ipc/aside.ts";
 import { Channel, type Incoming } from "../ipc/channel.ts";
 import { type Fd, open, pipe, readSome, writeAll } from "../ipc/fd.ts";
 import { poller } from "../ipc/poller.ts";
@@ -359,7 +360,12 @@ class Helper implements AsyncDisposable {
   async #serve(): Promise<void> {
     const { runtime_dir, dispatcher_uid, dispatcher_gid } = this.#options;
     const [ours, theirs] = pair();
-    const channel = new Channel<DispatcherToHelper, HelperToDispatcher>(ours, toHelper);
+    const channel = new Channel<DispatcherToHelper, HelperToDispatcher>(
+      ours,
+      toHelper,
+      undefined,
+      new Strangers(),
+    );
     const gone = new Promise<void>((resolve) => this.#dispatcherGone = resolve);
     const words: DispatcherOptions = {
       bus: this.#options.bus,

@@ -12,6 +12,7 @@ import { homeOf } from "./environment.ts";
 import { AppjailError } from "./errors.ts";
 import type { AbsolutePath, LendName, ProfileName } from "./names.ts";
 import type { JailSpec } from "./protocol.ts";
+import { quoted } from "./shell-word.ts";
 import { authorityIn } from "./x11.ts";
 
 /** What the plan has to know of the host. */
@@ -277,7 +278,9 @@ export function complaintFor(
   const shared = lent.some((one) => one.at === place && one.name === "shared");
   // -T: the app may have laid a link at the second place, too. mv(1).
   return `what its home has at ~${name} is in the way of what is lent there ` +
-    `(${complaint.split(": ").at(-1)}); try, as root: mv -nT ${there} ${there}.old` +
+    `(${complaint.split(": ").at(-1)}); try, as root: mv -nT ${quoted(there)} ${
+      quoted(`${there}.old`)
+    }` +
     (shared ? `, or: appjail profile edit ${profile}, with shared = false` : "");
 }
 

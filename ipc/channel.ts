@@ -7,6 +7,7 @@
 import { isErrno } from "./errno.ts";
 import { type Fd, isGone } from "./fd.ts";
 import { decodePayload, encodeFrame, FrameError, FrameReader } from "./frame.ts";
+import type { Strangers } from "./aside.ts";
 import { poller } from "./poller.ts";
 import type { Room } from "./room.ts";
 import { hasUnread, maxDescriptors, receive, send, shutdown } from "./socket.ts";
@@ -46,6 +47,7 @@ export class Channel<In, Out> implements Disposable {
   readonly #socket: Fd;
   readonly #codec: Codec<In>;
   readonly #room: Room | undefined;
+  readonly #strangers: Strangers | undefined;
   readonly #reader = new FrameReader();
   #received: Fd[] = [];
   #queue: Outgoing[] = [];
@@ -57,11 +59,15 @@ export class Channel<In, Out> implements Disposable {
   #heard = 0;
   #taken = 0;
 
-  /** @param room for messages that have come in part, are being handled, or wait to be taken */
-  constructor(socket: Fd, codec: Codec<In>, room?: Room) {
+  /**
+   * @param room for messages that have come in part, are being handled, or wait to be taken
+   * @param strangers sees to the descriptors that come in, where the peer may have chosen them
+   */
+  constructor(socket: Fd, codec: Codec<In>, room?: Room, strangers?: Strangers) {
     this.#socket = socket;
     this.#codec = codec;
     this.#room = room;
+    this.#strangers = strangers;
   }
 
   get closed(): boolean {
@@ -197,7 +203,8 @@ export class Channel<In, Out> implements Disposable {
           this.#heard = 0;
           continue;
         }
-        this.#received.push(...received.descriptors);
+        const strangers = this.#strangers;
+        for (const fd of received.descriptors) this.#received.push(strangers?.take(fd) ?? fd);
         if (received.surplus || this.#received.length > maxDescriptors) {
           throw new FrameError("More descriptors came than any message carries");
         }

@@ -30,6 +30,8 @@ const settingsPage = { name: "appjail.toml", number: 5 };
 const kin: readonly (readonly string[])[] = [
   ["run", "shell", "attach", "wait", "kill", "ps", "logs"],
   ["run", "status", "stop", "ps"],
+  ["status", "events", "stats", "logs"],
+  ["daemon", "doctor"],
   ["unlock", "lock", "encrypt", "decrypt", "passwd"],
   ["lend", "unlend", "put", "get"],
   ["profile", "profiles", "plan", "desktop"],
@@ -217,7 +219,7 @@ function verbPage(verb: VerbWords): readonly string[] {
     ...examples[name] === undefined ? [] : example(examples[name]),
     ...seeAlso([
       "\\fBappjail\\fR(1)",
-      ...name === "daemon" || name === "profile" ? [] : kin.filter((group) => group.includes(name))
+      ...name === "profile" ? [] : kin.filter((group) => group.includes(name))
         .flat().filter((other) => other !== name).map((other) => reference(pageOf(other))),
       ...["profile", "run", "plan"].includes(name) ? [reference(profilePage)] : [],
       ...name === "daemon" ? [reference(settingsPage)] : [],

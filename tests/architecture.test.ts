@@ -194,6 +194,7 @@ Deno.test("C symbols are looked up in the tables alone", async () => {
     "core/kernel.ts",
     "core/lock-wait.ts",
     "core/seccomp.ts",
+    "ipc/aside.ts",
     "ipc/libc.ts",
   ]);
 });

@@ -27,6 +27,8 @@ export class DocsWorld implements AsyncDisposable {
     const world = await World.start({
       bus: true,
       profiles: shipped,
+      // Whoever joins in the next line finds the jail, however busy the machine is.
+      linger: 20,
       before: async (folder) => {
         await ownEtc.before(folder);
         const line = `alice:x:${alice}:${alice}:Alice:/home/alice:/bin/bash\n`;
@@ -70,27 +72,43 @@ export class DocsWorld implements AsyncDisposable {
     const program = Deno.env.get("APPJAIL_EXE");
     assert(program !== undefined, "APPJAIL_EXE has to name what is tested, as deno task test does");
     return {
-      PATH: `${program.replace(/\/[^/]*$/, "")}:/usr/local/bin:/usr/bin:/bin`,
+      PATH: `${program.replace(/\/[^/]*$/, "")}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin`,
       HOME: "/home/alice",
       USER: "alice",
       LANG: "C.UTF-8",
+      // Whatever is to be edited stays as it is.
+      EDITOR: "true",
       APPJAIL_ASKPASS: `/${askpass}`,
       APPJAIL_SOCKET: this.#world.socket,
       DBUS_SYSTEM_BUS_ADDRESS: this.#world.busAddress,
     };
   }
 
+  /** The usual folders, and those of this world. */
+  get #folders(): readonly (readonly [usual: string, ours: string])[] {
+    const { data, state, runtime } = this.#world;
+    return [["/data", data], ["/var/lib/appjail", state], ["/run/appjail", runtime]];
+  }
+
   /** What a page says with this world's folders and uids in the place of the usual ones. */
   here(text: string): string {
-    const { data, state, runtime } = this.#world;
-    const folders = [["/data", data], ["/var/lib/appjail", state], ["/run/appjail", runtime]];
     let translated = text;
-    for (const [usual = "", ours = ""] of folders) {
+    for (const [usual, ours] of this.#folders) {
       translated = translated.replaceAll(new RegExp(`(?<![\\w.])${usual}(?![\\w-])`, "g"), ours);
     }
     // An object on the bus has it in its name: _1100.
     const uid = /(?<![0-9A-Za-z])11(\d\d)(?![0-9A-Za-z_])/g;
     return translated.replaceAll(uid, (_, last) => String(firstUid + Number(last)));
+  }
+
+  /** What is said here as a page has it: the way back. */
+  usual(text: string): string {
+    let translated = text;
+    for (const [usual, ours] of this.#folders) translated = translated.replaceAll(ours, usual);
+    return translated.replaceAll(/(?<![0-9A-Za-z])(\d{4,})(?![0-9A-Za-z])/g, (number) => {
+      const at = Number(number) - firstUid;
+      return at >= 0 && at < 100 ? String(1100 + at) : number;
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

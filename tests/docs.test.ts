@@ -26,6 +26,7 @@ import { pageText, type Part, partsOf } from "../packaging/page.ts";
 import { DocsWorld } from "./docs-world.ts";
 import { dbusNext, printedBy } from "./docs-languages.ts";
 import { systemPolicy } from "./jail/system-policy.ts";
+import { matches } from "./shown.ts";
 import { asUser, execute, isRoot, jailTest, type Outcome, uA, until, World } from "./jail/world.ts";
 
 const root = Deno.realPathSync(`${import.meta.dirname}/..`);
@@ -143,14 +144,6 @@ function stepsOf(lines: readonly string[]): readonly Step[] {
     open = line.endsWith("\\") && (open || begun !== null);
   }
   return steps;
-}
-
-/** Whether what was printed is what is shown. */
-function matches(shown: string, printed: string): boolean {
-  const plain = (text: string): string =>
-    text.replace(/\d+(?:\.\d+)?/g, "0").replace(/[ \t]+/g, " ").replace(/ $/gm, "").trimEnd();
-  const pattern = plain(shown).split("…").map((part) => RegExp.escape(part)).join("[\\s\\S]*?");
-  return new RegExp(`^${pattern}$`).test(plain(printed));
 }
 
 Deno.test("any number stands for any number, and … for any text", () => {
@@ -282,4 +275,15 @@ Deno.test("every setting of the daemon is explained", () => {
 Deno.test("every command is shown somewhere", () => {
   const all = pages.map(pageText).join("\n");
   for (const { name } of verbs()) assert(new RegExp(`appjail ${name}\\b`).test(all), name);
+});
+
+Deno.test("every request to root's part is argued", () => {
+  const { index: from = 0 } = /^ {2}#handle\(/m.exec(pageText("cmd/helper.ts")) ?? {};
+  const handled = pageText("cmd/helper.ts").slice(from).split("default:")[0] ?? "";
+  const requests = [...handled.matchAll(/case "(\w+)":/g)].map(([, name = ""]) => name);
+  assert(requests.length > 10);
+  const review = pageText("docs/security-review.md");
+  for (const name of requests.filter((name) => name !== "hello")) {
+    assert(new RegExp(`^\\|[^|]*\\b${name}\\b`, "m").test(review), name);
+  }
 });

@@ -29,6 +29,7 @@ export const longest: readonly string[] = [
   "tests/jail/vault-failures.test.ts",
   "tests/jail/doctor.test.ts",
   "tests/jail/convert.test.ts",
+  "tests/docs.test.ts",
   "tests/jail/copy.test.ts",
   "tests/jail/crash.test.ts",
   "tests/jail/jailer.test.ts",

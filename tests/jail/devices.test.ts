@@ -70,10 +70,10 @@ jailTest("a jail may use a device that its owner may use, by its group", async (
         ...[theirs, `${shared}`],
       );
       for (const device of [theirs, `${theirs}/null`]) {
+        await world.client(["stop", "--force", "has"], { uid: uA });
         await write("has", `devices = ["${device}"]\n`);
         const groups = `cat ${theirs}/null; id -G | wc -w`;
         assert.equal(await world.shell("has", groups, { uid: uA }), "1", device);
-        await world.client(["stop", "--force", "has"], { uid: uA });
       }
       await shell('rm -r "$1"', theirs);
     });
