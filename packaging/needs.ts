@@ -173,7 +173,7 @@ const otherPrograms: readonly Need[] = [
 ];
 
 const extra: Readonly<Record<Purpose, readonly Need[]>> = {
-  demo: busClients,
+  demo: [...busClients, { program: "weston", package: "weston" }],
   test: [
     ...busClients,
     ...busLibraries,

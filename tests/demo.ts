@@ -86,7 +86,7 @@ function freeUids(): number {
   const isTaken = (uid: number): boolean =>
     isKnownUid(uid) || isKnownGid(uid) || pidsOf(uid).length > 0 || given.includes(`: ${uid},`);
   for (let first = 1100; first < 60_000; first += 100) {
-    if (![0, 1, 2].some((offset) => isTaken(first + offset))) return first;
+    if (![0, 1, 2, 3].some((offset) => isTaken(first + offset))) return first;
   }
   throw new Error("Cannot show the demo: no hundred of uids from 1100 to 60000 begins free");
 }
@@ -187,7 +187,13 @@ class Demo {
   }
 }
 
-async function demonstrate(demo: Demo, uA: number, uB: number, firstUid: number): Promise<void> {
+/** @returns how many uids were given */
+async function demonstrate(
+  demo: Demo,
+  uA: number,
+  uB: number,
+  firstUid: number,
+): Promise<number> {
   const { until } = await import("./jail/world.ts");
   const { world } = demo;
   const [a, b] = [nameOf(uA), nameOf(uB)];
@@ -292,6 +298,8 @@ async function demonstrate(demo: Demo, uA: number, uB: number, firstUid: number)
   );
   showProcesses(demo, uid);
 
+  const window = await showWindow(demo, uA);
+
   heading("Stop");
   for (const who of [uA, uB]) {
     const stop = await demo.run(who, "appjail stop --all");
@@ -307,6 +315,58 @@ async function demonstrate(demo: Demo, uA: number, uB: number, firstUid: number)
   const left = await world.stopDaemon();
   showOutput(world.log.slice(logged));
   prove("the daemon has left in order", left === 0, left);
+  return window ? 4 : 3;
+}
+
+/** Where the picture of the demo's window is kept. */
+const pictureFile = Deno.realPathSync(`${import.meta.dirname}/..`) + "/dist/demo.png";
+
+/**
+ * A program with a window, where there is a compositor.
+ *
+ * @returns whether there is one
+ */
+async function showWindow(demo: Demo, uA: number): Promise<boolean> {
+  const { canShow, inText, keepPicture, programs, Screen } = await import("./demo-window.ts");
+  heading("A program with a window");
+  if (!canShow()) {
+    say(`Left out: it takes ${programs.join(", ")}; try: apt install weston`);
+    return false;
+  }
+  say("A compositor of its own, whose screen is in memory, and a profile that may use it.\n");
+  await using screen = await Screen.of(demo.world);
+  showCommand(`${nameOf(uA)}$`, "weston --backend=headless-backend.so --socket=wayland-7 &");
+  await demo.run(0, `echo 'display = "wayland"' | tee $D/admin/window.toml`);
+  const exports = Object.entries(screen.exports).map(([name, value]) =>
+    `${name}=${value.replace(demo.world.folder, "$D")}`
+  ).join(" ");
+  const run = await demo.run(
+    uA,
+    `${exports} appjail run --detach -p window -- weston-flower`,
+  );
+  const picture = await screen.drawn();
+  prove(
+    "it has drawn its window on the screen",
+    run.code === 0 && picture !== undefined,
+    demo.world.log.slice(-500),
+  );
+  if (picture !== undefined) {
+    await keepPicture(picture, pictureFile);
+    say(`\n${inText(picture, 64, colours)}\n`);
+    say(`The picture: ${pictureFile}\n`);
+  }
+  const without = await demo.run(
+    uA,
+    `${exports} appjail run -p play sh -c 'ls $XDG_RUNTIME_DIR; weston-flower'`,
+  );
+  prove(
+    "a profile that says nothing of a display has no part in it",
+    without.code !== 0 && !without.stdout.includes("wayland"),
+    without.stdout + without.stderr,
+  );
+  await demo.run(uA, "appjail stop window");
+  prove("the window is gone with its jail", await screen.isEmpty());
+  return true;
 }
 
 /** The processes of the program, and what the kernel says of them. */
@@ -374,7 +434,7 @@ function proveNothingLeft({ folder, data, state }: World, uids: readonly number[
     line.includes(`${folder}/run`) || uids.some((uid) => line.includes(`/run/user/${uid}/`))
   );
   prove("no socket", sockets.length === 0, sockets);
-  const brought = ["dist", "bus", "bus.conf", "admin", "profiles"].map((name) =>
+  const brought = ["dist", "bus", "bus.conf", "admin", "profiles", "desk"].map((name) =>
     `${folder}/${name}`
   );
   const files = filesBelow(folder).filter((path) =>
@@ -407,7 +467,6 @@ async function main(): Promise<number> {
   Deno.env.set("APPJAIL_TEST_FIRST_UID", String(firstUid));
   // Not before: it takes the first uid from the environment when it is loaded.
   const { uA, uB, World } = await import("./jail/world.ts");
-  const uids = [0, 1, 2].map((offset) => firstUid + offset);
 
   say(paint(1, "appjail: each application as its own user, in its own jail"));
   say(`
@@ -440,8 +499,8 @@ ${nameOf(uA)} and ${
         showCommand("#", "dbus-daemon --nofork --nopidfile --config-file=$D/bus.conf &");
       },
     });
-    await demonstrate(new Demo(world), uA, uB, firstUid);
-    proveNothingLeft(world, uids);
+    const given = await demonstrate(new Demo(world), uA, uB, firstUid);
+    proveNothingLeft(world, Array.from({ length: given }, (_, offset) => firstUid + offset));
   } catch (error) {
     if (!interrupted) prove(wordsOf(error), false, world?.log);
   } finally {

@@ -85,8 +85,12 @@ Deno.test("a process with a hostile name is told by what it is, and a zombie is 
   // The kernel takes a process's name from its file's.
   const path = `${scratch.path}/) R 1 (`;
   Deno.copyFileSync("/bin/sleep", path);
-  const child = new Deno.Command("sh", {
-    args: ["-c", `"$0" 60 & echo $!; read _; kill -9 $!; echo killed; read _`, path],
+  // Not a shell: it may wait for what has ended at any time.
+  const parent = `$| = 1; my $child = fork // die;
+    if ($child == 0) { close STDOUT; exec {$ARGV[0]} $ARGV[0], 60 or die }
+    print "$child\\n"; <STDIN>; kill 9, $child; print "killed\\n"; <STDIN>`;
+  const child = new Deno.Command("perl", {
+    args: ["-e", parent, path],
     stdin: "piped",
     stdout: "piped",
     stderr: "null",
