@@ -264,6 +264,7 @@ ${
   mapfile -t -O "\${#COMPREPLY[@]}" COMPREPLY < <(compgen -W "$words" -- "$cur")
   # Behind the colon of PROFILE: a path goes on. As a file's name, bash would quote it.
   [[ \${#COMPREPLY[@]} == 1 && $COMPREPLY == *: ]] && compopt +o filenames -o nospace 2>/dev/null
+  return 0
 }
 
 complete -F _appjail appjail
