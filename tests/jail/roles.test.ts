@@ -258,7 +258,9 @@ jailTest("no variable of who starts the daemon, or a client, leads any of them",
     for (const [role, pid] of Object.entries(await rolesOf(world))) {
       const { PWD: _, ...rest } = environmentOf(pid);
       assert.deepEqual(rest, roleEnvironment, role);
-      assert.doesNotMatch(argvOf(pid).join(" "), /trojans/);
+      // Where a service manager wants to be told is a word of its own: a datagram goes there, no more.
+      const words = argvOf(pid).join(" ").replace(/"notify":"[^"]*"/, "");
+      assert.doesNotMatch(words, /trojans/, role);
     }
     const stopped = await as("stop", "--force", "mine");
     assert.equal(stopped.code, 0, stopped.stderr);
