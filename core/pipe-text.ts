@@ -18,7 +18,9 @@ export async function textThrough(end: Fd, most: number): Promise<string> {
   for (let text = "";;) {
     const count = readSome(end.number, buffer);
     if (count === undefined) await poller.readable(end.number);
-    else if (count === 0) return text;
-    else if (text.length < most) text += decoder.decode(buffer.subarray(0, count));
+    else if (count === 0) return text + decoder.decode();
+    else if (text.length < most) {
+      text += decoder.decode(buffer.subarray(0, count), { stream: true });
+    }
   }
 }
