@@ -9,6 +9,7 @@ import { poller } from "../ipc/poller.ts";
 import { Secret } from "../ipc/secret.ts";
 import { findCommand } from "../core/command.ts";
 import { within } from "../core/deadline.ts";
+import { setpriv } from "../core/drop.ts";
 import { AppjailError, wordsOf } from "../core/errors.ts";
 import { openPidfd, signalProcess, spawn, statusOfChild } from "../core/kernel.ts";
 import { denoEnvironment } from "../core/launch.ts";
@@ -76,8 +77,8 @@ export class Asker implements AsyncDisposable {
     try {
       const pid = spawn({
         // So that it goes with us even when we are killed: it may have a window open.
-        path: "/usr/bin/setpriv",
-        argv: ["setpriv", "--pdeathsig", "TERM", "--", path, ...args],
+        path: setpriv,
+        argv: [setpriv, "--pdeathsig", "TERM", "--", path, ...args],
         env: ownEnvironment(env),
         descriptors: [
           toIt.read.number,

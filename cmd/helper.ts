@@ -1150,7 +1150,6 @@ async function machineId(uid: AppUid): Promise<string> {
   return new Uint8Array(digest).toHex().slice(0, 32) + "\n";
 }
 
-/** Everything that comes through a pipe until its writers are gone, or a whole JSON object. */
 /** The cookie of an owner who has one: 256 bytes, that libpulse's PA_NATIVE_COOKIE_LENGTH says. */
 function pulseCookieOf(
   owner: number,
@@ -1161,6 +1160,7 @@ function pulseCookieOf(
   return bytes?.length === length ? bytes : undefined;
 }
 
+/** Everything that comes through a pipe until its writers are gone, or a whole JSON object. */
 async function readToEnd(end: Fd): Promise<string> {
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(4096);

@@ -15,6 +15,7 @@ import { Fd, open, pipe, readSome } from "../ipc/fd.ts";
 import { poller } from "../ipc/poller.ts";
 import { accept, peerOf } from "../ipc/socket.ts";
 import { after, pause, within } from "../core/deadline.ts";
+import { setpriv } from "../core/drop.ts";
 import { AppjailError, asAppjailError, wordsOf } from "../core/errors.ts";
 import {
   effectiveUid,
@@ -157,9 +158,9 @@ class Watchdog {
     {
       using write = errors.write;
       this.#program = spawn({
-        path: "/usr/bin/setpriv",
+        path: setpriv,
         // Were this process killed, the program is told to leave: and it unmounts when it does.
-        argv: ["setpriv", "--pdeathsig", "TERM", "--", ...mountCommand(kind, volume, this.#target)],
+        argv: [setpriv, "--pdeathsig", "TERM", "--", ...mountCommand(kind, volume, this.#target)],
         env: roleEnvironment,
         descriptors: [0, write.number, write.number],
         cwd: "/",

@@ -82,15 +82,12 @@ export class Chronicle {
     // Before: the one whose events they are is none who makes room.
     const follower: Follower = new Follower(
       owner,
-      () => owner === null ? [...this.#rings.all()].map(([, ring]) => ring) : [this.#ringOf(owner)],
+      () =>
+        owner === null ? [...this.#rings.all()].map(([, ring]) => ring) : [this.#rings.of(owner)],
       () => this.#followers.delete(follower),
     );
     this.#followers.add(follower);
     return follower;
-  }
-
-  #ringOf(owner: OwnerUid): Kepts {
-    return this.#rings.of(owner);
   }
 }
 
